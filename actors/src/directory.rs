@@ -1,0 +1,326 @@
+//! Finds an actor by its id: starts it on first use, forgets it when it stops, starts it anew when it fell.
+//!
+//! What falls again and again is left alone for a while: [`STARTS_MAX`] starts within [`STARTS_WINDOW`], then every
+//! call is refused until the window has passed. The counts multiply nowhere: an org that keeps falling costs its
+//! own callers a quick refusal, and nobody else anything.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use parking_lot::Mutex;
+use pulse_domain::org::{Liveness, Org};
+use pulse_domain::request::{Query, Refusal, Reply, Request};
+use pulse_protocol::ids::{ChannelId, OrgId};
+use tokio::sync::{OnceCell, oneshot};
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::channel::{self, ChannelActor};
+use crate::metrics::Metrics;
+use crate::org::{Ask, Drain, OrgActor, Ports, Read, Reload};
+use crate::ports::{Clock, Journal, OrgStore, Sender, StoreError};
+
+/// Starts of one actor within [`STARTS_WINDOW`] before it is left alone.
+const STARTS_MAX: usize = 5;
+/// How long a start counts.
+const STARTS_WINDOW: Duration = Duration::from_secs(30);
+/// Orgs that are woken at the same time after a start.
+const WAKE_CONCURRENCY: usize = 8;
+/// An answer that takes longer is none: the asker is told to ask again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a question to an org has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// There is no such org.
+    #[error("there is no such organisation")]
+    NoSuchOrg,
+    /// The org refuses; nothing changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The org's home is starting anew or cannot keep up. Nothing is known of the request: ask again.
+    #[error("the organisation cannot answer now")]
+    Unavailable,
+}
+
+/// What the homes need; wired once.
+pub struct DirectoryPorts {
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where batches become durable.
+    pub journal: Arc<dyn Journal>,
+    /// What is durable.
+    pub store: Arc<dyn OrgStore>,
+    /// Carries messages to receivers.
+    pub sender: Arc<dyn Sender>,
+    /// Numbers for the operator.
+    pub metrics: Metrics,
+    /// Liveness of orgs without settings of their own.
+    pub liveness: Liveness,
+}
+
+struct Inner {
+    ports: DirectoryPorts,
+    arbiters: Vec<ArbiterHandle>,
+    viewers_here: Arc<AtomicUsize>,
+    draining: AtomicBool,
+    orgs: Mutex<HashMap<OrgId, Slot<OrgActor>>>,
+    channels: Mutex<HashMap<ChannelId, Slot<ChannelActor>>>,
+}
+
+struct Slot<A: Actor> {
+    address: Arc<OnceCell<Addr<A>>>,
+    starts: VecDeque<Instant>,
+}
+
+impl<A: Actor> Default for Slot<A> {
+    fn default() -> Self {
+        Self { address: Arc::default(), starts: VecDeque::new() }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Slot<A> {
+    /// The cell to find the address in, emptied if the actor is gone; none while the actor is left alone.
+    fn cell(&mut self) -> Option<Arc<OnceCell<Addr<A>>>> {
+        if self.address.get().is_some_and(|address| !address.connected()) {
+            self.address = Arc::default();
+        }
+        if self.address.get().is_none() {
+            while self.starts.front().is_some_and(|start| start.elapsed() > STARTS_WINDOW) {
+                self.starts.pop_front();
+            }
+            if self.starts.len() >= STARTS_MAX {
+                return None;
+            }
+        }
+        Some(Arc::clone(&self.address))
+    }
+}
+
+/// Handle to the homes of all orgs; cheap to clone.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+impl Directory {
+    /// A directory that starts actors on `arbiters`, an org always on the same one.
+    ///
+    /// # Panics
+    ///
+    /// If `arbiters` is empty.
+    #[must_use]
+    pub fn new(ports: DirectoryPorts, arbiters: Vec<ArbiterHandle>) -> Self {
+        assert!(!arbiters.is_empty(), "a directory needs an arbiter to start actors on");
+        let inner = Inner {
+            ports,
+            arbiters,
+            viewers_here: Arc::default(),
+            draining: AtomicBool::new(false),
+            orgs: Mutex::default(),
+            channels: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The home of an org.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::NoSuchOrg`], or [`AskError::Unavailable`] while the store does not answer or the home is left
+    /// alone.
+    pub async fn org(&self, org_id: OrgId) -> Result<Addr<OrgActor>, AskError> {
+        if self.inner.draining.load(Ordering::Acquire) {
+            return Err(AskError::Unavailable);
+        }
+        let cell = self.inner.orgs.lock().entry(org_id).or_default().cell();
+        let Some(cell) = cell else {
+            debug!(org.id = %org_id, "the home fell too often and is left alone");
+            return Err(AskError::Unavailable);
+        };
+        let address = cell.get_or_try_init(|| self.start_org(org_id)).await;
+        if matches!(address, Err(AskError::NoSuchOrg)) {
+            self.forget_org(org_id);
+        }
+        address.cloned()
+    }
+
+    async fn start_org(&self, org_id: OrgId) -> Result<Addr<OrgActor>, AskError> {
+        let Inner { ports, arbiters, viewers_here, orgs, .. } = &*self.inner;
+        let image = ports.store.load(org_id).await.map_err(|error| {
+            error!(org.id = %org_id, %error, cause = ?std::error::Error::source(&error), "an org could not be loaded");
+            AskError::Unavailable
+        })?;
+        let image = image.ok_or(AskError::NoSuchOrg)?;
+        if let Some(slot) = orgs.lock().get_mut(&org_id) {
+            slot.starts.push_back(Instant::now());
+        }
+        let org = Org::load(image, ports.liveness, ports.clock.now());
+        let home_ports = Ports {
+            clock: Arc::clone(&ports.clock),
+            journal: Arc::clone(&ports.journal),
+            store: Arc::clone(&ports.store),
+            directory: self.clone(),
+            metrics: ports.metrics.clone(),
+            viewers_here: Arc::clone(viewers_here),
+        };
+        ports.metrics.starts.with_label_values(&["org"]).inc();
+        info!(org.id = %org_id, seq = org.seq(), "home started");
+        let arbiter = &arbiters[place(org_id.uuid().as_u128(), arbiters.len())];
+        Ok(OrgActor::start_in_arbiter(arbiter, move |_| OrgActor::new(org, home_ports)))
+    }
+
+    /// Whether anybody on this node watches any org.
+    #[must_use]
+    pub fn has_viewers(&self) -> bool {
+        self.inner.viewers_here.load(Ordering::Relaxed) > 0
+    }
+
+    /// Forgets the home of an org, so that the next call starts it anew.
+    pub fn forget_org(&self, org_id: OrgId) {
+        if let Some(slot) = self.inner.orgs.lock().get_mut(&org_id) {
+            slot.address = Arc::default();
+        }
+    }
+
+    /// Asks an org to change; answers once the change is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`AskError`].
+    pub async fn request(&self, org_id: OrgId, request: Request) -> Result<Reply, AskError> {
+        let home = self.org(org_id).await?;
+        let (answer, answered) = oneshot::channel();
+        home.send(Ask { request, answer }).await.map_err(|_| AskError::Unavailable)?;
+        answer_of(answered).await
+    }
+
+    /// Asks an org a question; answers once everything the answer tells is durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`AskError`].
+    pub async fn read(&self, org_id: OrgId, query: Query) -> Result<Reply, AskError> {
+        let home = self.org(org_id).await?;
+        let (answer, answered) = oneshot::channel();
+        home.send(Read { query, answer }).await.map_err(|_| AskError::Unavailable)?;
+        answer_of(answered).await
+    }
+
+    /// Sends every socket away and stops every home, once what they have taken is durable and told. No home starts
+    /// again. Returns when all have stopped, or after `patience`.
+    pub async fn drain(&self, reconnect_after_ms: u64, patience: Duration) {
+        self.inner.draining.store(true, Ordering::Release);
+        let homes: Vec<Addr<OrgActor>> =
+            self.inner.orgs.lock().values().filter_map(|slot| slot.address.get().cloned()).collect();
+        let all = homes.into_iter().map(|home| async move {
+            let (stopped, has_stopped) = oneshot::channel();
+            if home.send(Drain { reconnect_after_ms, stopped }).await.is_ok() {
+                // Dropped unsent when the home is gone: that is the answer.
+                drop(has_stopped.await);
+            }
+        });
+        if tokio::time::timeout(patience, futures_util::future::join_all(all)).await.is_err() {
+            warn!("some homes did not stop in time; what they had taken and not told will be sent again");
+        }
+    }
+
+    /// Nudges a channel to look for what is due. Losing a nudge costs a sweep, never a delivery.
+    pub fn wake_channel(&self, org_id: OrgId, channel_id: ChannelId) {
+        let Inner { ports, arbiters, channels, .. } = &*self.inner;
+        let mut channels = channels.lock();
+        let slot = channels.entry(channel_id).or_default();
+        let Some(cell) = slot.cell() else { return };
+        if let Some(address) = cell.get() {
+            // A full mailbox holds a nudge already.
+            drop(address.try_send(channel::Wake));
+            return;
+        }
+        slot.starts.push_back(Instant::now());
+        let channel_ports = channel::Ports {
+            clock: Arc::clone(&ports.clock),
+            store: Arc::clone(&ports.store),
+            sender: Arc::clone(&ports.sender),
+            directory: self.clone(),
+            metrics: ports.metrics.clone(),
+        };
+        ports.metrics.starts.with_label_values(&["channel"]).inc();
+        let arbiter = &arbiters[place(channel_id.uuid().as_u128(), arbiters.len())];
+        let address = ChannelActor::start_in_arbiter(arbiter, move |_| {
+            ChannelActor::new(org_id, channel_id, channel_ports)
+        });
+        drop(cell.set(address));
+    }
+
+    /// Forgets a channel that has nothing to do.
+    pub fn forget_channel(&self, channel_id: ChannelId) {
+        self.inner.channels.lock().remove(&channel_id);
+    }
+
+    /// Starts the homes that must run although nobody asks for them, then wakes the channels that have something to
+    /// deliver.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's error if it cannot say which those are.
+    pub async fn wake_all(&self) -> Result<(), StoreError> {
+        use futures_util::stream::{self, StreamExt};
+        let orgs = self.inner.ports.store.orgs_to_wake().await?;
+        let count = orgs.len();
+        stream::iter(orgs)
+            .for_each_concurrent(WAKE_CONCURRENCY, |org_id| async move {
+                if let Err(error) = self.org(org_id).await {
+                    warn!(org.id = %org_id, %error, "an org could not be woken; it will be when it is asked for");
+                }
+            })
+            .await;
+        info!(orgs = count, "homes woken");
+        self.sweep_channels().await
+    }
+
+    /// Wakes the channels that have something to deliver, in case a nudge was lost.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's error if it cannot say which those are.
+    pub async fn sweep_channels(&self) -> Result<(), StoreError> {
+        for (org_id, channel_id) in self.inner.ports.store.channels_with_deliveries().await? {
+            self.wake_channel(org_id, channel_id);
+        }
+        Ok(())
+    }
+
+    /// Gives the homes of orgs that were changed from outside since `since` their new settings.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's error if it cannot say which those are.
+    pub async fn reload_changed(&self, since: pulse_protocol::Timestamp) -> Result<(), StoreError> {
+        let store = &self.inner.ports.store;
+        for org_id in store.orgs_changed_since(since).await? {
+            let home = self.inner.orgs.lock().get(&org_id).and_then(|slot| slot.address.get().cloned());
+            if let (Some(home), Some(record)) = (home, store.org(org_id).await?) {
+                if home.send(Reload(Box::new(record))).await.is_err() {
+                    debug!(org.id = %org_id, "the home is gone; the next one loads the new settings");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn answer_of(answered: oneshot::Receiver<Result<Reply, AskError>>) -> Result<Reply, AskError> {
+    match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(AskError::Unavailable),
+    }
+}
+
+/// Ids are random in their low bits, so those spread them evenly.
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is below a usize")]
+const fn place(id: u128, places: usize) -> usize {
+    (id % places as u128) as usize
+}

@@ -1,0 +1,521 @@
+//! One org's home: its mailbox serialises every change of the org.
+//!
+//! - In: [`Attach`] and [`Take`] from agents' sockets, [`Ask`] and [`Read`] from people, [`Watch`] and [`Unwatch`]
+//!   from dashboards, [`Tried`] from channels, [`Durable`] and [`Failed`] from the journal.
+//! - Out: batches to the journal; once they are durable, acks and answers, and events to the viewers.
+//! - Supervision: the directory starts it from the store on first use and again after a fall. It stops itself when
+//!   nobody has needed it for [`IDLE_AFTER`].
+//! - Lost on restart: what was decided and not durable. Nobody was told of it.
+//!
+//! The actor decides at once on what it holds in memory and keeps back, in order, what must not be told yet.
+
+mod confirm;
+mod fanout;
+mod messages;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use actix::prelude::*;
+use pulse_domain::org::{Effect, Input, Org, Outcome};
+use pulse_domain::presence::ConnectionId;
+use pulse_domain::record::{Batch, JournalEvent};
+use pulse_protocol::Timestamp;
+use pulse_protocol::agent::CloseCode;
+use pulse_protocol::ids::{AgentId, ChannelId, CommandId};
+use tracing::{debug, error, info_span};
+
+pub use fanout::encode;
+pub use messages::{
+    Ask, Attach, Drain, News, Read, Reload, Take, Tried, Unwatch, Watch, WatchAnswer,
+};
+use messages::{Durable, Failed};
+
+use crate::directory::{AskError, Directory};
+use crate::ids::TimeOrderedIds;
+use crate::link::{AgentLink, AgentPush};
+use crate::metrics::Metrics;
+use crate::org::confirm::JournalConfirm;
+use crate::org::fanout::Fanout;
+use crate::ports::{Clock, Home, Journal, OrgStore, Submission};
+
+/// A home that nobody needed for this long is stopped.
+pub const IDLE_AFTER: Duration = Duration::from_secs(300);
+/// How often a home looks whether it is idle.
+const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// Frames of an org that may wait: enough to keep the journal's groups full while a commit runs, few enough that a
+/// busy org stops the reading of its agents' sockets instead of growing.
+const MAILBOX: usize = 256;
+
+/// Where a home's work goes.
+#[derive(Clone)]
+pub struct Ports {
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where batches become durable.
+    pub journal: Arc<dyn Journal>,
+    /// What is durable.
+    pub store: Arc<dyn OrgStore>,
+    /// Other actors.
+    pub directory: Directory,
+    /// Numbers for the operator.
+    pub metrics: Metrics,
+    /// Dashboards on this node, of all orgs: the more there are, the more events share one push.
+    pub viewers_here: Arc<AtomicUsize>,
+}
+
+/// What is told when a batch is durable.
+struct Pending {
+    ticket: u64,
+    decided_at: tokio::time::Instant,
+    events: Vec<JournalEvent>,
+    effects: Vec<Effect>,
+    answers: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// The mailbox of one org.
+pub struct OrgActor {
+    org: Org,
+    ports: Ports,
+    home: Option<Arc<Home>>,
+    ids: TimeOrderedIds,
+    next_ticket: u64,
+    pending: VecDeque<Pending>,
+    agents: HashMap<ConnectionId, AgentLink>,
+    fanout: Fanout,
+    wake_up: Option<(Timestamp, SpawnHandle)>,
+    draining: Option<Drain>,
+    used_at: tokio::time::Instant,
+}
+
+impl OrgActor {
+    /// A home for `org` as loaded; nothing runs until it is started.
+    #[must_use]
+    pub fn new(org: Org, ports: Ports) -> Self {
+        Self {
+            fanout: Fanout::new(ports.metrics.clone(), Arc::clone(&ports.viewers_here)),
+            org,
+            ports,
+            home: None,
+            ids: TimeOrderedIds,
+            next_ticket: 1,
+            pending: VecDeque::new(),
+            agents: HashMap::new(),
+            wake_up: None,
+            draining: None,
+            used_at: tokio::time::Instant::now(),
+        }
+    }
+
+    fn take(&mut self, input: Input, ctx: &mut Context<Self>) {
+        if self.draining.is_some() {
+            // Not taken, so not acked: the agent sends it again to the node it goes to.
+            return;
+        }
+        let now = self.ports.clock.now();
+        let outcome = self.org.take(input, now, &mut self.ids);
+        self.submit(outcome, None, ctx);
+    }
+
+    /// Hands what was decided to the journal, and keeps back what must not be told yet.
+    fn submit(
+        &mut self,
+        outcome: Outcome,
+        answer: Option<Box<dyn FnOnce() + Send>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Outcome { batch, effects } = outcome;
+        self.arm_wake_up(ctx);
+        if batch.events.is_empty() && batch.writes.is_empty() {
+            return self.tell_when_durable(effects, answer, ctx);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.ports.metrics.undurable.inc();
+        self.pending.push_back(Pending {
+            ticket,
+            decided_at: tokio::time::Instant::now(),
+            events: batch.events.clone(),
+            effects,
+            answers: answer.into_iter().collect(),
+        });
+        self.hand_over(ticket, batch, ctx);
+    }
+
+    fn hand_over(&mut self, ticket: u64, batch: Batch, ctx: &mut Context<Self>) {
+        for event in &batch.events {
+            debug!(org.id = %batch.org_id, change.id = %event.id, seq = event.seq, event = %event.name, ticket, "decided");
+        }
+        let Some(home) = self.home.clone() else { return };
+        let submission = Submission { home, ticket, batch };
+        if let Err(submission) = self.ports.journal.try_submit(submission) {
+            self.wait_for_room(*submission, ctx);
+        }
+    }
+
+    /// The journal is full: nothing more is taken until it has room, so the mailbox fills, and behind it the sockets
+    /// of the org's agents are not read.
+    fn wait_for_room(&self, mut submission: Submission, ctx: &mut Context<Self>) {
+        let journal = Arc::clone(&self.ports.journal);
+        let submitted = async move {
+            loop {
+                journal.room().await;
+                match journal.try_submit(submission) {
+                    Ok(()) => return,
+                    Err(back) => submission = *back,
+                }
+            }
+        };
+        ctx.wait(submitted.into_actor(self));
+    }
+
+    /// Nothing to make durable: told with the last batch that is not durable yet, or at once.
+    fn tell_when_durable(
+        &mut self,
+        effects: Vec<Effect>,
+        answer: Option<Box<dyn FnOnce() + Send>>,
+        ctx: &mut Context<Self>,
+    ) {
+        match self.pending.back_mut() {
+            Some(last) => {
+                last.effects.extend(effects);
+                last.answers.extend(answer);
+            }
+            None => {
+                let mut acks = HashMap::new();
+                self.tell(effects, &mut acks, ctx);
+                self.send_acks(&acks);
+                if let Some(answer) = answer {
+                    answer();
+                }
+            }
+        }
+    }
+
+    /// Tells what the journal has made durable, in the order it was decided.
+    fn release(&mut self, ticket: u64, ctx: &mut Context<Self>) {
+        let mut acks = HashMap::new();
+        while self.pending.front().is_some_and(|pending| pending.ticket <= ticket) {
+            let Some(pending) = self.pending.pop_front() else { break };
+            self.ports.metrics.undurable.dec();
+            self.count_deliveries(&pending.events);
+            self.fanout.push(&pending.events, pending.decided_at);
+            self.tell(pending.effects, &mut acks, ctx);
+            for answer in pending.answers {
+                answer();
+            }
+        }
+        self.send_acks(&acks);
+        if let Some(delay) = self.fanout.flush_or_delay() {
+            ctx.run_later(delay, |home, _| home.fanout.flush());
+        }
+        self.leave_if_drained(ctx);
+    }
+
+    fn count_deliveries(&self, events: &[JournalEvent]) {
+        for state in events.iter().filter_map(|event| event.name.strip_prefix("delivery.")) {
+            self.ports.metrics.deliveries.with_label_values(&[state]).inc();
+        }
+    }
+
+    /// When everything taken is told: sends the sockets away and stops, before their going is taken for news.
+    fn leave_if_drained(&mut self, ctx: &mut Context<Self>) {
+        if !self.pending.is_empty() {
+            return;
+        }
+        let Some(Drain { reconnect_after_ms, .. }) = self.draining else { return };
+        self.fanout.flush();
+        for link in self.agents.values() {
+            link.tell(AgentPush::Drain(reconnect_after_ms));
+            link.tell(AgentPush::Close(CloseCode::GoingAway));
+        }
+        self.ports.directory.forget_org(self.org.id());
+        ctx.terminate();
+    }
+
+    /// Carries out effects. Acks are collected: only the last one of a socket says something new.
+    fn tell(
+        &mut self,
+        effects: Vec<Effect>,
+        acks: &mut HashMap<ConnectionId, u64>,
+        ctx: &mut Context<Self>,
+    ) {
+        let mut channels: HashSet<ChannelId> = HashSet::new();
+        for effect in effects {
+            match effect {
+                Effect::Ack(connection, seq) => {
+                    acks.insert(connection, seq);
+                }
+                Effect::Welcome(connection, welcome) => {
+                    if let Some(link) = self.agents.get(&connection) {
+                        link.shared.reset(welcome.acked_seq);
+                    }
+                    self.push(connection, AgentPush::Welcome(welcome));
+                }
+                Effect::Error(connection, error, code) => {
+                    // An error that names a frame comes after that frame's ack.
+                    self.send_acks(acks);
+                    acks.clear();
+                    self.push(connection, AgentPush::Error(error, code));
+                }
+                Effect::Close(connection, code) => self.push(connection, AgentPush::Close(code)),
+                Effect::Config(connection, config) => self.push(connection, AgentPush::Config(config)),
+                Effect::Command(connection, command) => {
+                    let command_id = command.command_id;
+                    self.push(connection, AgentPush::Command(command));
+                    self.command_sent(command_id, ctx);
+                }
+                Effect::WakeChannel(channel_id) => {
+                    channels.insert(channel_id);
+                }
+                Effect::Lingers(agent_id) => self.show_state(agent_id),
+            }
+        }
+        for channel_id in channels {
+            self.ports.directory.wake_channel(self.org.id(), channel_id);
+        }
+    }
+
+    fn command_sent(&self, command_id: CommandId, ctx: &mut Context<Self>) {
+        ctx.notify(Take(Input::CommandSent(command_id)));
+    }
+
+    fn push(&self, connection: ConnectionId, push: AgentPush) {
+        if let Some(link) = self.agents.get(&connection) {
+            link.tell(push);
+        }
+    }
+
+    fn send_acks(&self, acks: &HashMap<ConnectionId, u64>) {
+        for (connection, seq) in acks {
+            if let Some(link) = self.agents.get(connection) {
+                link.shared.ack(*seq);
+                link.tell(AgentPush::Ack(*seq));
+            }
+        }
+    }
+
+    /// Shows how an agent is to those who watch, where that is no event.
+    fn show_state(&mut self, agent_id: AgentId) {
+        if let Some(state) = self.org.agent_state(agent_id) {
+            let data = serde_json::json!({ "agent_id": agent_id, "state": state });
+            let at = self.ports.clock.now();
+            self.fanout.ephemeral(pulse_protocol::dashboard::EphemeralName::AgentHeartbeat, at, data);
+        }
+    }
+
+    fn note_seen(&mut self) {
+        for link in self.agents.values() {
+            if let Some(at) = link.shared.last_seen_at() {
+                self.org.note_seen(link.agent_id, at);
+            }
+        }
+    }
+
+    fn arm_wake_up(&mut self, ctx: &mut Context<Self>) {
+        let wanted = self.org.next_wake_at();
+        if self.wake_up.as_ref().map(|(at, _)| *at) == wanted {
+            return;
+        }
+        if let Some((_, armed)) = self.wake_up.take() {
+            ctx.cancel_future(armed);
+        }
+        if let Some(at) = wanted {
+            let delay = at.duration_since(self.ports.clock.now());
+            let armed = ctx.run_later(delay, |home, ctx| {
+                home.wake_up = None;
+                home.take(Input::Wake, ctx);
+            });
+            self.wake_up = Some((at, armed));
+        }
+    }
+
+    fn stop_if_idle(&mut self, ctx: &mut Context<Self>) {
+        let idle = self.agents.is_empty()
+            && self.fanout.is_empty()
+            && self.pending.is_empty()
+            && self.org.is_idle()
+            && self.used_at.elapsed() >= IDLE_AFTER;
+        if idle {
+            self.ports.directory.forget_org(self.org.id());
+            ctx.stop();
+        }
+    }
+
+    fn used(&mut self) {
+        self.used_at = tokio::time::Instant::now();
+    }
+}
+
+impl Actor for OrgActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.home = Some(Home::new(self.org.id(), Box::new(JournalConfirm::new(ctx.address()))));
+        self.ports.metrics.orgs.inc();
+        self.arm_wake_up(ctx);
+        ctx.run_interval(IDLE_CHECK, |home, ctx| home.stop_if_idle(ctx));
+    }
+}
+
+impl Drop for OrgActor {
+    fn drop(&mut self) {
+        if self.home.is_some() {
+            self.ports.metrics.orgs.dec();
+            self.ports.metrics.undurable.sub(i64::try_from(self.pending.len()).unwrap_or(0));
+            self.ports.metrics.agents.sub(i64::try_from(self.agents.len()).unwrap_or(0));
+        }
+    }
+}
+
+impl Handler<Attach> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Attach { hello, link }: Attach, ctx: &mut Context<Self>) {
+        self.used();
+        let (agent_id, connection) = (link.agent_id, link.connection);
+        self.agents.insert(connection, link);
+        self.ports.metrics.agents.inc();
+        self.take(Input::Hello { agent_id, connection, hello }, ctx);
+    }
+}
+
+impl Handler<Take> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Take(input): Take, ctx: &mut Context<Self>) {
+        self.used();
+        let ended = match &input {
+            Input::HangUp { connection, .. } => Some(*connection),
+            _ => None,
+        };
+        if let Some(link) = ended.and_then(|connection| self.agents.remove(&connection)) {
+            self.ports.metrics.agents.dec();
+            if let Some(at) = link.shared.last_seen_at() {
+                self.org.note_seen(link.agent_id, at);
+            }
+        }
+        self.take(input, ctx);
+    }
+}
+
+impl Handler<News> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, News { name, data }: News, _: &mut Context<Self>) {
+        self.fanout.ephemeral(name, self.ports.clock.now(), data);
+    }
+}
+
+impl Handler<Ask> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Ask { request, answer }: Ask, ctx: &mut Context<Self>) {
+        self.used();
+        let _span = info_span!("org.ask", org.id = %self.org.id()).entered();
+        let now = self.ports.clock.now();
+        match self.org.request(request, now, &mut self.ids) {
+            Ok((reply, outcome)) => {
+                let tell = Box::new(move || drop(answer.send(Ok(reply))));
+                self.submit(outcome, Some(tell), ctx);
+            }
+            // A refusal may rest on what is not durable yet; if that is lost, asking again is right.
+            Err(refusal) => drop(answer.send(Err(AskError::Refused(refusal)))),
+        }
+    }
+}
+
+impl Handler<Read> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Read { query, answer }: Read, ctx: &mut Context<Self>) {
+        self.used();
+        self.note_seen();
+        let reply = self.org.answer(query).map_err(AskError::Refused);
+        self.tell_when_durable(vec![], Some(Box::new(move || drop(answer.send(reply)))), ctx);
+    }
+}
+
+impl Handler<Tried> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Tried { attempted, done }: Tried, ctx: &mut Context<Self>) {
+        self.used();
+        let now = self.ports.clock.now();
+        let outcome = self.org.take(Input::Attempted(Box::new(attempted)), now, &mut self.ids);
+        self.submit(outcome, Some(Box::new(move || { let _ = done.send(()); })), ctx);
+    }
+}
+
+impl Handler<Watch> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, watch: Watch, ctx: &mut Context<Self>) {
+        self.used();
+        let Watch { link, after, answer } = watch;
+        self.note_seen();
+        self.fanout.add(link);
+        let decided = self.org.seq();
+        let undecided = self.pending.iter().map(|pending| pending.events.len() as u64).sum::<u64>();
+        let durable = decided - undecided;
+        match after {
+            Some(after) if after <= durable => {
+                drop(answer.send(WatchAnswer::Resume { durable }));
+            }
+            _ => {
+                let json = self.fanout.snapshot(&self.org);
+                let tell = move || drop(answer.send(WatchAnswer::Snapshot { seq: decided, json }));
+                self.tell_when_durable(vec![], Some(Box::new(tell)), ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Unwatch> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Unwatch(viewer_id): Unwatch, _: &mut Context<Self>) {
+        self.used();
+        self.fanout.remove(viewer_id);
+    }
+}
+
+impl Handler<Reload> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Reload(record): Reload, ctx: &mut Context<Self>) {
+        self.take(Input::Settings(record), ctx);
+    }
+}
+
+impl Handler<Drain> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, drain: Drain, ctx: &mut Context<Self>) {
+        self.draining = Some(drain);
+        self.leave_if_drained(ctx);
+    }
+}
+
+impl Handler<Durable> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Durable(confirm): Durable, ctx: &mut Context<Self>) {
+        let ticket = confirm.take();
+        self.release(ticket, ctx);
+    }
+}
+
+impl Handler<Failed> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, Failed(message): Failed, ctx: &mut Context<Self>) {
+        error!(org.id = %self.org.id(), error = %message, undurable = self.pending.len(), "a commit failed; the home starts anew from the store");
+        self.ports.metrics.failed_homes.inc();
+        self.ports.directory.forget_org(self.org.id());
+        ctx.terminate();
+    }
+}

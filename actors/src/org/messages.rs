@@ -1,0 +1,130 @@
+//! What an org's home can be told and asked.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use pulse_domain::org::{Attempted, Input};
+use pulse_domain::record::OrgRecord;
+use pulse_domain::request::{Query, Reply, Request};
+use pulse_protocol::agent::Hello;
+use pulse_protocol::dashboard::EphemeralName;
+use tokio::sync::oneshot;
+
+use super::confirm::Position;
+use crate::directory::AskError;
+use crate::link::{AgentLink, ViewerId, ViewerLink};
+
+/// An agent's socket said `hello`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    /// What it said.
+    pub hello: Hello,
+    /// The way to it.
+    pub link: AgentLink,
+}
+
+/// Takes an input. Answered, once it is durable, through the sender's link.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Take(pub Input);
+
+/// News without a number, for those who watch now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct News {
+    /// Its name.
+    pub name: EphemeralName,
+    /// The payload, by name.
+    pub data: serde_json::Value,
+}
+
+/// Asks for a change; answered once it is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ask {
+    /// The change.
+    pub request: Request,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Reply, AskError>>,
+}
+
+/// Asks a question; answered once everything the answer tells is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Read {
+    /// The question.
+    pub query: Query,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Reply, AskError>>,
+}
+
+/// A channel tried a delivery; `done` is sent once that is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tried {
+    /// What was tried.
+    pub attempted: Attempted,
+    /// Sent once it is durable.
+    pub done: oneshot::Sender<()>,
+}
+
+/// A dashboard wants every event after `after`, or a snapshot and every event after that.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Watch {
+    /// The way to it. Events may come before the answer does.
+    pub link: ViewerLink,
+    /// The last number it has.
+    pub after: Option<u64>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<WatchAnswer>,
+}
+
+/// From where the pushed events go on.
+#[derive(Clone, Debug)]
+pub enum WatchAnswer {
+    /// Every event after `durable` is pushed; those up to it are in the store.
+    Resume {
+        /// The last number that is durable.
+        durable: u64,
+    },
+    /// Every event after `seq` is pushed.
+    Snapshot {
+        /// The number that the snapshot is of.
+        seq: u64,
+        /// The `snapshot` frame as JSON text.
+        json: Bytes,
+    },
+}
+
+/// A dashboard went away.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Unwatch(pub ViewerId);
+
+/// The org's settings were written by something other than its home.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reload(pub Box<OrgRecord>);
+
+/// This node is leaving: take nothing more, tell what is durable, send the sockets away, stop.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drain {
+    /// When agents are to reconnect, in milliseconds.
+    pub reconnect_after_ms: u64,
+    /// Dropped when the home has stopped.
+    pub stopped: oneshot::Sender<()>,
+}
+
+/// The journal has made more durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Durable(pub(super) Arc<Position>);
+
+/// The journal could not make something durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Failed(pub(super) String);

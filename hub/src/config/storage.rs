@@ -1,0 +1,121 @@
+//! The database, and how long rows are kept.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::keys;
+use super::source::Check;
+
+const DAY: Duration = Duration::from_hours(24);
+/// A hundred years: past that a number of days is a slip of the hand.
+const RETENTION_DAYS_MAX: u64 = 36_500;
+
+/// Where the tables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// One file on this machine.
+    Sqlite {
+        /// The file; made on first start.
+        path: PathBuf,
+    },
+    /// A PostgreSQL server.
+    Postgres {
+        /// With credentials: never to be logged.
+        url: String,
+    },
+}
+
+impl Database {
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite { path } => format!("sqlite://{}", path.display()),
+            Self::Postgres { url } => url.clone(),
+        }
+    }
+}
+
+/// How long rows are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// Events of the journal.
+    pub(crate) events: Duration,
+}
+
+/// The database, and how long rows are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    /// Where the tables are.
+    pub(crate) database: Database,
+    /// How long rows are kept.
+    pub(crate) retention: Retention,
+}
+
+impl Storage {
+    pub(super) fn read(check: &mut Check) -> Option<Self> {
+        let database = check.parse(keys::DATABASE_URL, database);
+        let events = check.number(keys::RETENTION_EVENTS_DAYS, 1, RETENTION_DAYS_MAX);
+        for key in [keys::RETENTION_SAMPLES_DAYS, keys::RETENTION_AUDIT_DAYS] {
+            check.number(key, 1, RETENTION_DAYS_MAX);
+        }
+        check_cluster(check, database.as_ref());
+        let events = DAY * u32::try_from(events?).ok()?;
+        Some(Self { database: database?, retention: Retention { events } })
+    }
+}
+
+fn check_cluster(check: &mut Check, database: Option<&Database>) {
+    check.parse(keys::NODE_ID, |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let fits = (1..=64).contains(&text.len()) && text.chars().all(good);
+        fits.then_some(()).ok_or_else(|| {
+            format!("`{text}` must be 1 to 64 letters, digits, hyphens, dots or underscores")
+        })
+    });
+    let redis = check.parse(keys::REDIS_URL, |text| match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => Ok(()),
+        _ => Err("is no redis:// or rediss:// URL with a host".to_owned()),
+    });
+    if redis.is_some() {
+        if matches!(database, Some(Database::Sqlite { .. })) {
+            check.fault(keys::REDIS_URL, "needs PostgreSQL, and PULSE_DATABASE_URL is SQLite");
+        }
+        let problem = "clusters are not supported by this version: remove it to run one node";
+        check.fault(keys::REDIS_URL, problem);
+    }
+}
+
+/// A fault never shows the text: it may hold a password.
+fn database(text: &str) -> Result<Database, String> {
+    if let Some(path) = text.strip_prefix("sqlite://") {
+        return sqlite(path);
+    }
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => postgres(&url),
+        _ => Err("begins with neither sqlite:// nor postgres://".to_owned()),
+    }
+}
+
+fn sqlite(path: &str) -> Result<Database, String> {
+    if path.is_empty() || path.contains(['?', '#', '%']) || path.starts_with(":memory:") {
+        return Err("sqlite:// must be followed by the path of a file and nothing else".to_owned());
+    }
+    let path = PathBuf::from(path);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if !folder.unwrap_or(Path::new(".")).is_dir() {
+        return Err(format!("the folder of {} does not exist: make it first", path.display()));
+    }
+    if path.is_dir() {
+        return Err(format!("{} is a folder, not a file", path.display()));
+    }
+    Ok(Database::Sqlite { path })
+}
+
+fn postgres(url: &Url) -> Result<Database, String> {
+    if url.path().trim_matches('/').is_empty() {
+        return Err("the URL names no database, as in postgres://user@host/pulse".to_owned());
+    }
+    Ok(Database::Postgres { url: url.to_string() })
+}

@@ -1,0 +1,123 @@
+//! Reading an org's journal over REST, for the checker.
+
+use std::collections::{BTreeSet, HashMap};
+
+use anyhow::{Context, Result};
+use pulse_protocol::ids::{AgentId, DeviceId};
+use serde::Deserialize;
+
+use crate::checker::{Fault, Seen, Sequence};
+use crate::fleet::FleetOrg;
+use crate::rest::Api;
+use crate::wire::Mark;
+
+/// What the checker needs of a journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// The last number.
+    pub(crate) last: u64,
+    /// Numbers that were missing, repeated or out of order.
+    pub(crate) faults: Vec<Fault>,
+    /// Changes by reports, by agent, in order.
+    pub(crate) changes: HashMap<AgentId, Vec<Seen>>,
+    /// Agents that were announced offline, with the event's number.
+    pub(crate) offline: Vec<(u64, AgentId)>,
+    /// Agents that were announced online, the first time included.
+    pub(crate) online: Vec<AgentId>,
+    /// Numbers of `device.offline` events of devices that were known to be online.
+    pub(crate) devices_gone: BTreeSet<u64>,
+}
+
+#[derive(Deserialize)]
+struct DeviceData {
+    device_id: DeviceId,
+    previous: String,
+    cause: String,
+    response_time_ms: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct AgentData {
+    agent_id: AgentId,
+}
+
+/// Reads everything after `after`.
+pub(crate) async fn read(api: &Api, org: &FleetOrg, after: u64) -> Result<Journal> {
+    let owners: HashMap<DeviceId, (AgentId, u16)> = org
+        .agents
+        .iter()
+        .flat_map(|agent| {
+            agent.devices.iter().enumerate().map(move |(at, device)| (agent, at, device))
+        })
+        .map(|(agent, at, device)| (device.id, (agent.id, u16::try_from(at).unwrap_or(u16::MAX))))
+        .collect();
+    let mut sequence = Sequence::after(format!("journal of {}", org.id), after);
+    let mut journal = Journal {
+        last: after,
+        faults: Vec::new(),
+        changes: HashMap::new(),
+        offline: Vec::new(),
+        online: Vec::new(),
+        devices_gone: BTreeSet::new(),
+    };
+    loop {
+        let page = api.events(org.tenant(), sequence.last()).await?;
+        if page.is_empty() {
+            break;
+        }
+        let before = sequence.last();
+        for event in page {
+            sequence.see(event.seq);
+            journal.take(event.seq, &event.event, event.data.get(), &owners)?;
+        }
+        // A page that only repeats would be asked for forever.
+        if sequence.last() == before {
+            break;
+        }
+    }
+    journal.last = sequence.last();
+    journal.faults = sequence.finish();
+    Ok(journal)
+}
+
+impl Journal {
+    fn take(
+        &mut self,
+        seq: u64,
+        name: &str,
+        data: &str,
+        owners: &HashMap<DeviceId, (AgentId, u16)>,
+    ) -> Result<()> {
+        let shape = || format!("event {seq} `{name}` has not the agreed fields");
+        match name {
+            "agent.offline" | "agent.online" => {
+                let AgentData { agent_id } = serde_json::from_str(data).with_context(shape)?;
+                match name {
+                    "agent.offline" => self.offline.push((seq, agent_id)),
+                    _ => self.online.push(agent_id),
+                }
+            }
+            "device.online" | "device.offline" => {
+                let data: DeviceData = serde_json::from_str(data).with_context(shape)?;
+                // Not a report: the device went with its agent.
+                if data.cause == "agent_offline" {
+                    return Ok(());
+                }
+                let online = name == "device.online";
+                if !online && data.previous == "online" {
+                    self.devices_gone.insert(seq);
+                }
+                if let Some((agent, device)) = owners.get(&data.device_id) {
+                    let mark = data.response_time_ms.filter(|_| online).and_then(Mark::from_ms);
+                    self.changes.entry(*agent).or_default().push(Seen {
+                        device: *device,
+                        online,
+                        mark,
+                    });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! The REST interface, as far as the harness needs it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use pulse_protocol::api::{AgentCreated, ChannelCreated, Delivery, Device, Org, Page, Rule};
+use pulse_protocol::event::Event;
+use pulse_protocol::ids::OrgId;
+use pulse_protocol::problem::Problem;
+use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use url::form_urlencoded::byte_serialize;
+
+/// Entries asked for in one page.
+const PAGE: usize = 500;
+
+/// An HTTP client that gives up after `timeout`.
+pub(crate) fn http_client(timeout: Duration) -> Result<reqwest::Client> {
+    // The client wants a provider of cryptography even where it speaks plain HTTP. That another one was
+    // installed meanwhile is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(timeout).build().context("cannot make an HTTP client")
+}
+
+/// A client of one hub.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    client: reqwest::Client,
+    base: String,
+}
+
+/// An org and the token that opens it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenant<'a> {
+    pub(crate) org: OrgId,
+    pub(crate) token: &'a str,
+}
+
+impl Api {
+    pub(crate) fn new(address: SocketAddr) -> Result<Self> {
+        let client = http_client(Duration::from_secs(30))?;
+        Ok(Self { client, base: format!("http://{address}/api/v1/orgs") })
+    }
+
+    pub(crate) async fn create_agent(
+        &self,
+        tenant: Tenant<'_>,
+        name: String,
+    ) -> Result<AgentCreated> {
+        self.send(tenant, Method::POST, "/agents", Some(&json!({ "name": name }))).await
+    }
+
+    pub(crate) async fn create_device(&self, tenant: Tenant<'_>, device: &Value) -> Result<Device> {
+        self.send(tenant, Method::POST, "/devices", Some(device)).await
+    }
+
+    pub(crate) async fn create_webhook(
+        &self,
+        tenant: Tenant<'_>,
+        url: &str,
+    ) -> Result<ChannelCreated> {
+        let body = json!({ "name": "receiver", "kind": "webhook", "config": { "url": url } });
+        self.send(tenant, Method::POST, "/channels", Some(&body)).await
+    }
+
+    /// A rule that holds nothing back: what it calls for can be counted.
+    pub(crate) async fn create_rule(
+        &self,
+        tenant: Tenant<'_>,
+        events: &[&str],
+        channel: &ChannelCreated,
+    ) -> Result<Rule> {
+        let body = json!({
+            "name": "all of it",
+            "event_types": events,
+            "channel_ids": [channel.channel.id],
+            "cooldown_s": 0,
+            "min_duration_s": 0,
+            "grouping": "none",
+            "flap_detection": false,
+        });
+        self.send(tenant, Method::POST, "/rules", Some(&body)).await
+    }
+
+    pub(crate) async fn change_org(&self, tenant: Tenant<'_>, change: Liveness) -> Result<Org> {
+        self.send(tenant, Method::PATCH, "", Some(&change)).await
+    }
+
+    pub(crate) async fn org(&self, tenant: Tenant<'_>) -> Result<Org> {
+        self.send(tenant, Method::GET, "", None::<&Value>).await
+    }
+
+    pub(crate) async fn devices(&self, tenant: Tenant<'_>) -> Result<Vec<Device>> {
+        self.list(tenant, "/devices").await
+    }
+
+    pub(crate) async fn deliveries(&self, tenant: Tenant<'_>) -> Result<Vec<Delivery>> {
+        self.list(tenant, "/deliveries").await
+    }
+
+    /// One page of the journal after a number, in order; empty at the end.
+    pub(crate) async fn events(&self, tenant: Tenant<'_>, after: u64) -> Result<Vec<Event>> {
+        let path = format!("/events?after={after}&limit={PAGE}");
+        let page: Page<Event> = self.send(tenant, Method::GET, &path, None::<&Value>).await?;
+        Ok(page.items)
+    }
+
+    async fn list<T: DeserializeOwned>(&self, tenant: Tenant<'_>, path: &str) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let url = format!("{path}?limit={PAGE}{cursor}");
+            let page: Page<T> = self.send(tenant, Method::GET, &url, None::<&Value>).await?;
+            items.extend(page.items);
+            let Some(next) = page.next_cursor else { return Ok(items) };
+            cursor = format!("&cursor={}", byte_serialize(next.as_bytes()).collect::<String>());
+        }
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        tenant: Tenant<'_>,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T> {
+        let url = format!("{}/{}{path}", self.base, tenant.org);
+        let mut request = self.client.request(method.clone(), url).bearer_auth(tenant.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let called = || format!("{method} /api/v1/orgs/{{org}}{path}");
+        let answer = request.send().await.with_context(called)?;
+        if !answer.status().is_success() {
+            bail!("{}: {}", called(), refusal(answer).await);
+        }
+        answer.json().await.with_context(called)
+    }
+}
+
+async fn refusal(answer: Response) -> String {
+    let status: StatusCode = answer.status();
+    match answer.json::<Problem>().await {
+        Ok(problem) => {
+            format!("{status} {}: {} {:?}", problem.code, problem.detail, problem.errors)
+        }
+        Err(_) => format!("{status} without a problem document"),
+    }
+}
+
+/// How soon an org's agents are believed gone: a change of those settings, and nothing else, of an org.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Liveness {
+    pub(crate) heartbeat_interval_ms: u64,
+    pub(crate) heartbeat_timeout_ms: u64,
+    pub(crate) offline_grace_ms: u64,
+}

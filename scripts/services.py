@@ -1,0 +1,85 @@
+"""Private servers for a test run: on free ports, in a folder of their own, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_WITHIN_S = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL with its usual durability; yields the URL of a superuser, without a password."""
+    programs = postgres_programs()
+    # The server refuses to run as root, and then its folder must belong to whom it runs as.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="pulse-postgres-"))
+    try:
+        if as_user:
+            shutil.chown(folder, "postgres", "postgres")
+        data, log, port = folder / "data", folder / "log", free_port()
+        subprocess.run(
+            [*as_user, programs / "initdb", "-D", data, "-U", "pulse", "-A", "trust", "-E", "UTF8", "--locale=C"],
+            check=True, cwd="/", stdout=subprocess.DEVNULL,
+        )
+        options = f"-p {port} -h 127.0.0.1 -k {folder} -c max_connections=300"
+        control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-t", str(START_WITHIN_S)]
+        subprocess.run([*control, "-l", log, "-o", options, "start"], check=True, cwd="/", stdout=subprocess.DEVNULL)
+        try:
+            yield f"postgres://pulse@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=False, cwd="/", stdout=subprocess.DEVNULL)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def postgres_programs() -> Path:
+    """The newest installed server: Debian keeps its programs off the path, one folder for each version."""
+    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), *Path("/usr").glob("pgsql-*/bin/initdb")]
+    if found:
+        return max(found, key=lambda path: [int(number) for number in re.findall(r"\d+", str(path))]).parent
+    on_path = shutil.which("initdb")
+    if on_path is None:
+        raise SystemExit("initdb is missing: install the PostgreSQL server")
+    return Path(on_path).resolve().parent
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """A Redis that keeps nothing; yields its URL."""
+    with tempfile.TemporaryDirectory(prefix="pulse-redis-") as folder:
+        port = free_port()
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            wait_for_port(port, server)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def wait_for_port(port: int, server: subprocess.Popen) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"{server.args[0]} did not start")

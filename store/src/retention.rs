@@ -1,0 +1,201 @@
+//! Deleting what has grown old, in small batches, so that no commit waits long behind one.
+
+use std::time::Duration;
+
+use pulse_actors::ports::StoreError;
+use pulse_protocol::Timestamp;
+use pulse_protocol::ids::OrgId;
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use crate::Database;
+use crate::entity::{api_token, attempt, delivery, event, head, session};
+use crate::error::failed;
+
+/// Between two batches: time for commits that wait for the same lock.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a run deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Events.
+    pub events: u64,
+    /// Deliveries of such events.
+    pub deliveries: u64,
+    /// Sessions that had ended.
+    pub sessions: u64,
+    /// API tokens that had ended.
+    pub tokens: u64,
+}
+
+/// Deletes what has grown old.
+///
+/// An org's journal is only ever shortened from its beginning, so that what is left has no gap. It keeps its
+/// newest event, and everything from the first event on that an unfinished delivery still needs.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// The database.
+    pub database: Database,
+    /// How long events are kept, and with them their deliveries.
+    pub keep_events: Duration,
+    /// Rows in one transaction, at least 1.
+    pub batch: u32,
+}
+
+impl Retention {
+    /// Deletes all that is too old at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError`]; what was deleted before stays deleted, and a later run goes on from there.
+    pub async fn run_once(&self, now: Timestamp) -> Result<Pruned, StoreError> {
+        let mut pruned = self.prune_logins(now).await.map_err(failed)?;
+        let orgs: Vec<Uuid> = head::Entity::find()
+            .select_only()
+            .column(head::Column::OrgId)
+            .into_tuple()
+            .all(&self.database.reader)
+            .await
+            .map_err(failed)?;
+        for org in orgs {
+            let of_org = self.prune_events(OrgId::from_uuid(org), now - self.keep_events).await?;
+            pruned.events += of_org.events;
+            pruned.deliveries += of_org.deliveries;
+        }
+        Ok(pruned)
+    }
+
+    /// Deletes an org's events from before `older_than`, and their deliveries.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError`]; what was deleted before stays deleted.
+    pub async fn prune_events(
+        &self,
+        org_id: OrgId,
+        older_than: Timestamp,
+    ) -> Result<Pruned, StoreError> {
+        let mut pruned = Pruned::default();
+        loop {
+            let batch = self.prune_batch(org_id.uuid(), older_than).await.map_err(failed)?;
+            pruned.events += batch.events;
+            pruned.deliveries += batch.deliveries;
+            if batch.events == 0 && batch.deliveries == 0 {
+                return Ok(pruned);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn prune_batch(&self, org: Uuid, older_than: Timestamp) -> Result<Pruned, DbErr> {
+        let batch = u64::from(self.batch.max(1));
+        let transaction = self.database.begin_write().await?;
+        let boundary = boundary(&transaction, org, older_than, batch).await?;
+        let events = event::Entity::delete_many()
+            .filter(event::Column::OrgId.eq(org))
+            .filter(event::Column::Seq.lte(boundary))
+            .exec(&transaction)
+            .await?
+            .rows_affected;
+        let deliveries = prune_deliveries(&transaction, org, batch).await?;
+        transaction.commit().await?;
+        Ok(Pruned { events, deliveries, ..Pruned::default() })
+    }
+
+    async fn prune_logins(&self, now: Timestamp) -> Result<Pruned, DbErr> {
+        let sessions = session::Entity::delete_many()
+            .filter(session::Column::ExpiresAt.lte(now.unix_ms()))
+            .exec(&self.database.writer)
+            .await?
+            .rows_affected;
+        let tokens = api_token::Entity::delete_many()
+            .filter(api_token::Column::ExpiresAt.lte(now.unix_ms()))
+            .exec(&self.database.writer)
+            .await?
+            .rows_affected;
+        Ok(Pruned { sessions, tokens, ..Pruned::default() })
+    }
+}
+
+/// The last number to delete now; 0 for none. At most `batch` events lie before it.
+async fn boundary(
+    transaction: &DatabaseTransaction,
+    org: Uuid,
+    older_than: Timestamp,
+    batch: u64,
+) -> Result<i64, DbErr> {
+    let oldest: Vec<(i64, i64)> = event::Entity::find()
+        .filter(event::Column::OrgId.eq(org))
+        .order_by_asc(event::Column::Seq)
+        .limit(batch)
+        .select_only()
+        .column(event::Column::Seq)
+        .column(event::Column::At)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let old = oldest.iter().take_while(|(_, at)| *at < older_than.unix_ms());
+    let Some((last, _)) = old.last() else { return Ok(0) };
+    let newest: Option<i64> = event::Entity::find()
+        .filter(event::Column::OrgId.eq(org))
+        .select_only()
+        .column_as(event::Column::Seq.max(), "newest")
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    let needed: Option<Option<i64>> = delivery::Entity::find()
+        .filter(delivery::Column::OrgId.eq(org))
+        .filter(delivery::Column::NextAttemptAt.is_not_null())
+        .select_only()
+        .column_as(delivery::Column::EventSeq.min(), "needed")
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    let kept_from = newest.into_iter().chain(needed.flatten()).min().unwrap_or(i64::MAX);
+    Ok((*last).min(kept_from - 1))
+}
+
+/// Deletes deliveries whose event is gone, with their attempts; at most `batch`.
+async fn prune_deliveries(
+    transaction: &DatabaseTransaction,
+    org: Uuid,
+    batch: u64,
+) -> Result<u64, DbErr> {
+    let oldest: Option<Option<i64>> = event::Entity::find()
+        .filter(event::Column::OrgId.eq(org))
+        .select_only()
+        .column_as(event::Column::Seq.min(), "oldest")
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    let Some(oldest) = oldest.flatten() else { return Ok(0) };
+    // Deliveries are about as old as their ids say, so those of old events are among the first.
+    let first: Vec<(Uuid, i64)> = delivery::Entity::find()
+        .filter(delivery::Column::OrgId.eq(org))
+        .order_by_asc(delivery::Column::Id)
+        .limit(batch)
+        .select_only()
+        .column(delivery::Column::Id)
+        .column(delivery::Column::EventSeq)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let gone: Vec<Uuid> =
+        first.into_iter().filter(|(_, seq)| *seq < oldest).map(|(id, _)| id).collect();
+    if gone.is_empty() {
+        return Ok(0);
+    }
+    attempt::Entity::delete_many()
+        .filter(attempt::Column::OrgId.eq(org))
+        .filter(attempt::Column::DeliveryId.is_in(gone.iter().copied()))
+        .exec(transaction)
+        .await?;
+    let deleted = delivery::Entity::delete_many()
+        .filter(delivery::Column::OrgId.eq(org))
+        .filter(delivery::Column::Id.is_in(gone))
+        .exec(transaction)
+        .await?;
+    Ok(deleted.rows_affected)
+}

@@ -1,0 +1,80 @@
+"""REST, as a program with an API token uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from .waiting import until
+
+
+@dataclass
+class Account:
+    """An org with its owner's token."""
+
+    url: str
+    email: str
+    org_id: str
+    user_id: str
+    api_token: str
+    password: str
+    client: httpx.Client = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        headers = {"authorization": f"Bearer {self.api_token}"}
+        self.client = httpx.Client(base_url=f"{self.url}/api/v1/orgs/{self.org_id}", headers=headers, timeout=30)
+
+    def get(self, path: str = "", **query: Any) -> Any:
+        return self.expect(200, self.client.get(path, params=query))
+
+    def post(self, path: str, body: Any = None, status: int = 201) -> Any:
+        return self.expect(status, self.client.post(path, json={} if body is None else body))
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self.expect(200, self.client.patch(path, json=body))
+
+    def delete(self, path: str) -> None:
+        answer = self.client.delete(path)
+        assert answer.status_code == 204, answer.text
+
+    @staticmethod
+    def expect(status: int, answer: httpx.Response) -> Any:
+        assert answer.status_code == status, f"{answer.request.method} {answer.request.url}: {answer.text}"
+        return answer.json()
+
+    def add_agent(self, name: str = "Attic") -> tuple[dict, str]:
+        made = self.post("/agents", {"name": name})
+        return made["agent"], made["api_key"]
+
+    def add_device(self, agent_id: str, address: str = "192.0.2.1", **more: Any) -> dict:
+        return self.post("/devices", {"agent_id": agent_id, "address": address, **more})
+
+    def add_alert(self, url: str, *event_types: str) -> dict:
+        """A webhook channel and a rule that sends these events there; answers the channel with its secret."""
+        channel = self.post("/channels", {"name": "Hook", "kind": "webhook", "config": {"url": url}})
+        self.post("/rules", {"name": "Alert", "event_types": list(event_types), "channel_ids": [channel["id"]]})
+        return channel
+
+    def events(self, *names: str) -> list[dict]:
+        """The whole journal, or those of some names."""
+        found, after = [], 0
+        while True:
+            page = self.get("/events", after=after, limit=1000)
+            found += page["items"]
+            if page["next_cursor"] is None:
+                return [event for event in found if not names or event["event"] in names]
+            after = page["items"][-1]["seq"]
+
+    def event(self, name: str, within_s: float = 20, **data: Any) -> dict:
+        """The first event of this name whose data has these fields, as soon as it is journalled."""
+
+        def found() -> dict | None:
+            fits = (
+                event for event in self.events(name)
+                if all(event["data"].get(key) == value for key, value in data.items())
+            )
+            return next(fits, None)
+
+        return until(f"{name} {data}", found, within_s)

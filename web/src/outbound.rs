@@ -1,0 +1,4 @@
+//! What leaves the hub.
+
+pub mod egress;
+pub mod webhook;

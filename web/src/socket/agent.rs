@@ -1,0 +1,441 @@
+//! One agent's socket: frame order, the window of unacked frames, the heartbeat deadline.
+//!
+//! - In: frames from the agent; [`AgentPush`] from the org's home.
+//! - Out: what the agent says goes to the home, one frame after another: while the home is busy the socket is not
+//!   read, and the agent feels it as a full window.
+//! - Lost when it ends: nothing. What was not acked the agent sends again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web_actors::ws::{self, ProtocolError, WebsocketContext, WsResponseBuilder};
+use pulse_actors::directory::AskError;
+use pulse_actors::link::{AgentLink, AgentPush, Shared};
+use pulse_actors::org::{Attach, News, OrgActor, Take};
+use pulse_actors::ports::AgentLogin;
+use pulse_domain::org::Input;
+use pulse_domain::presence::ConnectionId;
+use pulse_domain::request::Refusal;
+use pulse_protocol::agent::{
+    AGENT_SUBPROTOCOL, AgentError, AgentErrorCode, AgentFrame, CloseCode, FRAME_BYTES_MAX, FrameError,
+    Heartbeat, Hello, HubFrame, PROTOCOL_VERSION,
+};
+use pulse_protocol::api::OrgStatus;
+use pulse_protocol::dashboard::EphemeralName;
+use pulse_protocol::key::AgentKey;
+use pulse_protocol::problem::ProblemCode;
+use pulse_protocol::status::Cause;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::fragments::{Fragment, Fragments};
+use super::limits::FrameLimiter;
+use super::{check_upgrade, close_reason};
+use crate::WebState;
+use crate::error::ApiError;
+use crate::secrets::hash_secret;
+
+/// How long the first frame may take.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long an agent whose org is closed is to stay away.
+const CLOSED_ORG_RETRY: Duration = Duration::from_secs(300);
+
+/// `GET /ws/agent`.
+///
+/// # Errors
+///
+/// Everything that is refused before the upgrade: 429, 401, 403, 400, 503.
+pub async fn connect(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<WebState>,
+) -> Result<HttpResponse, ApiError> {
+    if !state.ready.load(Ordering::Acquire) {
+        return Err(ApiError::unavailable());
+    }
+    let address = crate::client_address(&request, &state.settings.trusted_proxies);
+    if !state.limits.admit_handshake(address) {
+        let detail = "too many connections a second; reconnect later, with jitter";
+        return Err(ApiError::new(ProblemCode::RateLimited, detail).retry_after(Duration::from_secs(1)));
+    }
+    let login = log_in(&request, &state).await?;
+    check_upgrade(&request, AGENT_SUBPROTOCOL)?;
+    let session = AgentConnection::new(login, state);
+    WsResponseBuilder::new(session, &request, payload)
+        .protocols(&[AGENT_SUBPROTOCOL])
+        .frame_size(FRAME_BYTES_MAX)
+        .start()
+        .map_err(|error| ApiError::new(ProblemCode::BadRequest, format!("this path is a websocket: {error}")))
+}
+
+async fn log_in(request: &HttpRequest, state: &WebState) -> Result<AgentLogin, ApiError> {
+    let refused = || ApiError::new(ProblemCode::Unauthenticated, "send the agent's key as `Authorization: Bearer`");
+    let key = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .ok_or_else(refused)?
+        .1;
+    let key = AgentKey::parse(key.trim())
+        .map_err(|error| ApiError::new(ProblemCode::Unauthenticated, error.to_string()))?;
+    let login = state.accounts.agent_by_key(&hash_secret(key.secret()), state.clock.now()).await?;
+    let login = login.ok_or_else(|| {
+        ApiError::new(ProblemCode::Unauthenticated, "no agent has this key; it was removed or its key replaced")
+    })?;
+    match login.org_status {
+        OrgStatus::Suspended => return Err(ApiError::from(Refusal::OrgSuspended).retry_after(CLOSED_ORG_RETRY)),
+        OrgStatus::Cancelled => return Err(ApiError::from(Refusal::OrgCancelled).retry_after(CLOSED_ORG_RETRY)),
+        OrgStatus::Trial | OrgStatus::Active | OrgStatus::PastDue => {}
+    }
+    if !login.enabled {
+        return Err(ApiError::new(ProblemCode::AgentDisabled, "the agent is switched off; a member can enable it"));
+    }
+    Ok(login)
+}
+
+/// The session actor of one agent's socket.
+struct AgentConnection {
+    login: AgentLogin,
+    connection: ConnectionId,
+    state: web::Data<WebState>,
+    shared: Arc<Shared>,
+    home: Option<Addr<OrgActor>>,
+    /// Kept to attach again, should the home fall.
+    hello: Option<Box<Hello>>,
+    welcomed: bool,
+    sent_seq: u64,
+    heartbeat_timeout: Duration,
+    heard_at: Instant,
+    limiter: Option<Box<FrameLimiter>>,
+    fragments: Fragments,
+    ended_by: Cause,
+}
+
+impl AgentConnection {
+    fn new(login: AgentLogin, state: web::Data<WebState>) -> Self {
+        Self {
+            login,
+            connection: ConnectionId(Uuid::now_v7()),
+            shared: Arc::default(),
+            home: None,
+            hello: None,
+            welcomed: false,
+            sent_seq: 0,
+            heartbeat_timeout: HELLO_WITHIN,
+            heard_at: Instant::now(),
+            limiter: state.limits.frames().map(Box::new),
+            fragments: Fragments::default(),
+            ended_by: Cause::ConnectionClosed,
+            state,
+        }
+    }
+
+    fn close(&mut self, code: CloseCode, description: &str, ctx: &mut WebsocketContext<Self>) {
+        debug!(agent.id = %self.login.agent_id, connection.id = %self.connection.0, code = code.code(), "closing");
+        ctx.close(Some(close_reason(code, description)));
+        ctx.stop();
+    }
+
+    fn say(&self, frame: &HubFrame, ctx: &mut WebsocketContext<Self>) {
+        match serde_json::to_string(frame) {
+            Ok(text) => {
+                self.state.metrics.agent_frames_out.inc();
+                ctx.text(text);
+            }
+            Err(error) => warn!(%error, "a frame has no JSON form"),
+        }
+    }
+
+    fn complain(&self, code: AgentErrorCode, message: &str, fatal: bool, ctx: &mut WebsocketContext<Self>) {
+        let error = AgentError { code, message: message.to_owned(), fatal, seq: None };
+        self.say(&HubFrame::Error(error), ctx);
+    }
+
+    /// One timer per socket, not per frame: when it is due it looks whether something was heard since.
+    fn watch_deadline(&self, ctx: &mut WebsocketContext<Self>) {
+        let due = self.heard_at + self.heartbeat_timeout;
+        ctx.run_later(due.saturating_duration_since(Instant::now()), |session, ctx| {
+            if session.heard_at.elapsed() < session.heartbeat_timeout {
+                return session.watch_deadline(ctx);
+            }
+            if session.hello.is_none() {
+                return session.close(CloseCode::NoHello, "no hello in time", ctx);
+            }
+            session.ended_by = Cause::HeartbeatTimeout;
+            session.close(CloseCode::HeartbeatTimeout, "nothing was heard for the heartbeat timeout", ctx);
+        });
+    }
+
+    fn heard(&mut self) {
+        // Until `hello` only `hello` counts, so that pings cannot hold a socket open for nothing.
+        if self.hello.is_some() {
+            self.heard_at = Instant::now();
+            self.shared.seen(self.state.clock.now());
+        }
+    }
+
+    fn text(&mut self, text: &str, ctx: &mut WebsocketContext<Self>) {
+        self.state.metrics.agent_frames_in.inc();
+        if self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
+            self.complain(AgentErrorCode::TooManyFrames, "too many frames a second", true, ctx);
+            return self.close(CloseCode::TooManyFrames, "too many frames a second", ctx);
+        }
+        let parsed = AgentFrame::parse(text);
+        if self.hello.is_none() && !matches!(parsed, Ok(AgentFrame::Hello(_))) {
+            return self.before_hello(text, &parsed, ctx);
+        }
+        match parsed {
+            Ok(frame) => self.frame(frame, ctx),
+            Err(FrameError::Unknown(kind)) => {
+                let message = format!("this hub knows no frame `{kind}`; it was ignored");
+                self.complain(AgentErrorCode::UnknownFrame, &message, false, ctx);
+            }
+            Err(FrameError::Rejected { seq, reason }) => {
+                let (agent_id, connection) = (self.login.agent_id, self.connection);
+                self.forward(Input::Unreadable { agent_id, connection, seq, reason }, Some(seq), ctx);
+            }
+            Err(error @ (FrameError::Malformed(_) | FrameError::Content(_))) => {
+                self.malformed(&error.to_string(), ctx);
+            }
+        }
+    }
+
+    /// The first frame was no good `hello`.
+    fn before_hello(
+        &mut self,
+        text: &str,
+        parsed: &Result<AgentFrame, FrameError>,
+        ctx: &mut WebsocketContext<Self>,
+    ) {
+        match parsed {
+            Err(FrameError::Malformed(reason)) => self.malformed(reason, ctx),
+            Err(FrameError::Content(_)) if asks_for_another_protocol(text) => self.unsupported_protocol(ctx),
+            Err(FrameError::Content(reason)) if is_hello(text) => self.malformed(reason, ctx),
+            _ => self.close(CloseCode::NoHello, "the first frame must be hello", ctx),
+        }
+    }
+
+    fn malformed(&mut self, reason: &str, ctx: &mut WebsocketContext<Self>) {
+        self.complain(AgentErrorCode::MalformedFrame, reason, true, ctx);
+        self.close(CloseCode::Malformed, "malformed frame", ctx);
+    }
+
+    fn unsupported_protocol(&mut self, ctx: &mut WebsocketContext<Self>) {
+        let message = format!("this hub speaks protocol {PROTOCOL_VERSION}");
+        self.complain(AgentErrorCode::UnsupportedProtocol, &message, true, ctx);
+        self.close(CloseCode::Malformed, "unsupported protocol", ctx);
+    }
+
+    fn frame(&mut self, frame: AgentFrame, ctx: &mut WebsocketContext<Self>) {
+        let (agent_id, connection) = (self.login.agent_id, self.connection);
+        let seq = frame.seq();
+        match frame {
+            AgentFrame::Hello(_) if self.hello.is_some() => self.malformed("a second hello", ctx),
+            AgentFrame::Hello(hello) if hello.protocol != PROTOCOL_VERSION => self.unsupported_protocol(ctx),
+            AgentFrame::Hello(hello) => {
+                self.hello = Some(Box::new(hello));
+                self.heard();
+                self.attach(ctx);
+            }
+            AgentFrame::Heartbeat(heartbeat) => self.heartbeat(&heartbeat),
+            AgentFrame::ScanProgress(progress) => {
+                let data = serde_json::json!({
+                    "agent_id": agent_id,
+                    "scan_id": progress.scan_id,
+                    "done": progress.done,
+                    "total": progress.total,
+                });
+                self.news(EphemeralName::ScanProgress, data);
+            }
+            AgentFrame::Bye(bye) => self.forward(Input::Bye { agent_id, connection, bye }, None, ctx),
+            frame => self.forward(Input::Frame { agent_id, connection, frame }, seq, ctx),
+        }
+    }
+
+    fn heartbeat(&self, heartbeat: &Heartbeat) {
+        let data = serde_json::json!({
+            "agent_id": self.login.agent_id,
+            "state": "online",
+            "last_seen_at": self.state.clock.now(),
+            "uptime_s": heartbeat.uptime_s,
+            "spool_depth": heartbeat.spool_depth,
+            "load": heartbeat.load,
+        });
+        self.news(EphemeralName::AgentHeartbeat, data);
+    }
+
+    /// Tells those who watch, if anybody does; a busy home does without.
+    fn news(&self, name: EphemeralName, data: serde_json::Value) {
+        if self.state.directory.has_viewers()
+            && let Some(home) = &self.home
+        {
+            drop(home.try_send(News { name, data }));
+        }
+    }
+
+    /// Finds the home and says hello to it, again if it fell. Nothing else is read meanwhile.
+    fn attach(&mut self, ctx: &mut WebsocketContext<Self>) {
+        let Some(hello) = self.hello.as_deref().cloned() else { return };
+        let link = AgentLink {
+            agent_id: self.login.agent_id,
+            connection: self.connection,
+            edge: ctx.address().recipient(),
+            shared: Arc::clone(&self.shared),
+        };
+        let (directory, org_id) = (self.state.directory.clone(), self.login.org_id);
+        let attached = async move {
+            let home = directory.org(org_id).await?;
+            home.send(Attach { hello, link }).await.map_err(|_| AskError::Unavailable)?;
+            Ok::<_, AskError>(home)
+        };
+        ctx.wait(attached.into_actor(self).map(|home, session, ctx| {
+            session.heard_at = Instant::now();
+            match home {
+                Ok(home) => session.home = Some(home),
+                Err(_) => session.close(CloseCode::GoingAway, "the hub cannot take this agent now", ctx),
+            }
+        }));
+    }
+
+    /// Hands an input to the home. While the home is busy, or too many frames wait for their ack, the socket is not
+    /// read.
+    fn forward(&mut self, input: Input, seq: Option<u64>, ctx: &mut WebsocketContext<Self>) {
+        let Some(home) = self.home.clone() else { return };
+        match home.try_send(Take(input)) {
+            Ok(()) => {}
+            Err(SendError::Full(take)) => {
+                ctx.wait(home.send(take).into_actor(self).map(|_, session, _| session.heard()));
+            }
+            // The news that the home is gone is in the mailbox: it leads to a new one, or to the end.
+            Err(SendError::Closed(_)) => return,
+        }
+        if let Some(seq) = seq {
+            self.sent_seq = self.sent_seq.max(seq);
+        }
+        let window = self.state.limits.unacked_frames();
+        if let Some(oldest) = window.and_then(|window| (self.sent_seq + 1).checked_sub(window))
+            && self.shared.acked() < oldest
+        {
+            let shared = Arc::clone(&self.shared);
+            let room = async move { shared.acked_at_least(oldest).await };
+            ctx.wait(room.into_actor(self).map(|(), session, _| session.heard()));
+        }
+    }
+
+    fn home_lost(&mut self, ctx: &mut WebsocketContext<Self>) {
+        let in_flight = self.sent_seq > self.shared.acked();
+        if self.home.take().is_none() || !self.welcomed || in_flight {
+            // What is in flight may be lost with the home: the agent sends it again after an ordinary reconnect.
+            return self.close(CloseCode::GoingAway, "the org moved; reconnect", ctx);
+        }
+        if let Some(hello) = &mut self.hello {
+            hello.next_seq = self.shared.acked() + 1;
+        }
+        self.attach(ctx);
+    }
+}
+
+/// Whether a frame that could not be read is a `hello` of a protocol that this hub does not speak.
+fn asks_for_another_protocol(text: &str) -> bool {
+    let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    value["type"] == "hello" && value["protocol"].is_number() && value["protocol"] != PROTOCOL_VERSION
+}
+
+fn is_hello(text: &str) -> bool {
+    let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    value["type"] == "hello"
+}
+
+impl Actor for AgentConnection {
+    type Context = WebsocketContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.state.metrics.agent_connections.inc();
+        self.watch_deadline(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.state.metrics.agent_connections.dec();
+        if let Some(home) = &self.home {
+            let (agent_id, connection, cause) = (self.login.agent_id, self.connection, self.ended_by);
+            // One for each socket, and it must arrive.
+            home.do_send(Take(Input::HangUp { agent_id, connection, cause }));
+        }
+        info!(org.id = %self.login.org_id, agent.id = %self.login.agent_id, connection.id = %self.connection.0, cause = %self.ended_by, "agent disconnected");
+    }
+}
+
+impl StreamHandler<Result<ws::Message, ProtocolError>> for AgentConnection {
+    fn handle(&mut self, message: Result<ws::Message, ProtocolError>, ctx: &mut Self::Context) {
+        if !ctx.state().alive() {
+            return;
+        }
+        self.heard();
+        match message {
+            Ok(ws::Message::Text(text)) => self.text(&text, ctx),
+            Ok(ws::Message::Continuation(item)) => match self.fragments.take(item) {
+                Ok(Fragment::Text(text)) => self.text(&text, ctx),
+                Ok(Fragment::Part) => {}
+                Err(code) => self.close(code, "fragments that make no frame", ctx),
+            },
+            Ok(ws::Message::Binary(_)) => self.malformed("frames are text", ctx),
+            Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
+            Ok(ws::Message::Close(reason)) => {
+                ctx.close(reason);
+                ctx.stop();
+            }
+            Err(ProtocolError::Overflow) => self.close(CloseCode::TooBig, "a frame over 1 MiB", ctx),
+            Err(error) => {
+                debug!(%error, "the socket failed");
+                self.close(CloseCode::Malformed, "a malformed websocket frame", ctx);
+            }
+        }
+    }
+}
+
+impl Handler<AgentPush> for AgentConnection {
+    type Result = ();
+
+    fn handle(&mut self, push: AgentPush, ctx: &mut Self::Context) {
+        match push {
+            AgentPush::Welcome(welcome) => {
+                self.welcomed = true;
+                self.sent_seq = self.sent_seq.max(welcome.acked_seq);
+                self.heartbeat_timeout = Duration::from_millis(welcome.heartbeat_timeout_ms);
+                info!(org.id = %self.login.org_id, agent.id = %self.login.agent_id, connection.id = %self.connection.0, "agent welcomed");
+                self.say(&HubFrame::Welcome(welcome), ctx);
+                self.watch_deadline(ctx);
+            }
+            AgentPush::Ack(seq) => self.say(&HubFrame::Ack { seq }, ctx),
+            AgentPush::Config(config) => self.say(&HubFrame::Config(*config), ctx),
+            AgentPush::Command(command) => self.say(&HubFrame::Command(*command), ctx),
+            AgentPush::Error(error, code) => {
+                self.say(&HubFrame::Error(error), ctx);
+                if let Some(code) = code {
+                    self.close(code, "see the error frame", ctx);
+                }
+            }
+            AgentPush::Drain(reconnect_after_ms) => self.say(&HubFrame::Drain { reconnect_after_ms }, ctx),
+            AgentPush::Close(code) => self.close(code, close_text(code), ctx),
+            AgentPush::HomeLost => self.home_lost(ctx),
+        }
+    }
+}
+
+const fn close_text(code: CloseCode) -> &'static str {
+    match code {
+        CloseCode::Superseded => "a newer connection of this agent",
+        CloseCode::KeyRevoked => "the agent was disabled or removed, or its key revoked",
+        CloseCode::OrgSuspended => "the organisation is suspended or cancelled",
+        CloseCode::GoingAway => "the hub is going away; reconnect",
+        _ => "",
+    }
+}

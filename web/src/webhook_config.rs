@@ -1,0 +1,173 @@
+//! What a webhook channel may be told to do.
+
+use pulse_protocol::api::WebhookConfig;
+use pulse_protocol::problem::FieldError;
+use reqwest::header::{HeaderName, HeaderValue};
+use serde_json::Value;
+use url::Url;
+
+use crate::outbound::egress::Egress;
+
+/// Longest URL: what every receiver and proxy takes.
+const URL_CHARS_MAX: usize = 2_048;
+/// Most headers of one channel.
+const HEADERS_MAX: usize = 20;
+/// Longest value of a header.
+const HEADER_CHARS_MAX: usize = 1_024;
+/// Headers that belong to the connection or to the message itself.
+const RESERVED: &[&str] = &[
+    "connection",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Beginnings of the names of headers that the hub sets.
+const RESERVED_PREFIXES: &[&str] = &["content-", "webhook-"];
+
+/// The configuration in the form that is stored: known fields alone.
+///
+/// # Errors
+///
+/// Every fault, each with the path of its field.
+pub(crate) fn validated(config: &Value, egress: &Egress) -> Result<Value, Vec<FieldError>> {
+    let config: WebhookConfig = serde_path_to_error::deserialize(config).map_err(|error| {
+        let field = match error.path().to_string() {
+            path if path == "." => "config".to_owned(),
+            path => format!("config.{path}"),
+        };
+        vec![FieldError::new(field, "invalid", error.inner().to_string())]
+    })?;
+    let mut faults = Vec::new();
+    faults.extend(
+        url_fault(&config.url, egress)
+            .map(|(code, message)| FieldError::new("config.url", code, message)),
+    );
+    if config.headers.len() > HEADERS_MAX {
+        faults.push(FieldError::new("config.headers", "too_long", "at most 20 headers"));
+    }
+    for (name, value) in &config.headers {
+        faults.extend(header_fault(name, value).map(|(code, message)| {
+            FieldError::new(format!("config.headers.{name}"), code, message)
+        }));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    serde_json::to_value(config)
+        .map_err(|error| vec![FieldError::new("config", "invalid", error.to_string())])
+}
+
+type Fault = (&'static str, &'static str);
+
+fn url_fault(text: &str, egress: &Egress) -> Option<Fault> {
+    if text.chars().count() > URL_CHARS_MAX {
+        return Some(("too_long", "at most 2048 characters"));
+    }
+    let Ok(url) = Url::parse(text) else {
+        return Some(("invalid", "must be a URL such as `https://example.com/hook`"));
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Some(("invalid", "must begin with `https://` or `http://`"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some(("forbidden", "must not hold credentials; send them as a header"));
+    }
+    if egress.check_url(&url).is_err() {
+        return Some(("forbidden", "must not point into a private or reserved network"));
+    }
+    None
+}
+
+fn header_fault(name: &str, value: &str) -> Option<Fault> {
+    let lower = name.to_ascii_lowercase();
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Some(("invalid", "is no name of a header"));
+    }
+    if RESERVED.contains(&lower.as_str())
+        || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+    {
+        return Some(("forbidden", "is set by the hub or belongs to the connection"));
+    }
+    if value.chars().count() > HEADER_CHARS_MAX {
+        return Some(("too_long", "at most 1024 characters"));
+    }
+    if HeaderValue::from_str(value).is_err() {
+        return Some(("invalid", "holds characters that a header cannot carry"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults(config: Value) -> Vec<(String, String)> {
+        let faults = validated(&config, &Egress::default()).err().unwrap_or_default();
+        faults.into_iter().map(|fault| (fault.field, fault.code)).collect()
+    }
+
+    #[test]
+    fn a_good_configuration_is_stored_without_what_is_unknown() {
+        let config =
+            json!({"url": "https://example.com/hook?a=b", "headers": {"X-Api": "1"}, "other": 1});
+        assert_eq!(
+            validated(&config, &Egress::default()).unwrap(),
+            json!({"url": "https://example.com/hook?a=b", "headers": {"X-Api": "1"}}),
+        );
+    }
+
+    #[test]
+    fn a_bad_url_is_refused() {
+        for url in [
+            "",
+            "example.com",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "http://",
+            "https://user:pw@example.com/",
+            "https://user@example.com/",
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::1]/",
+            "http://[::ffff:10.0.0.1]/",
+            "http://169.254.169.254/latest/meta-data/",
+        ] {
+            let faults = faults(json!({ "url": url }));
+            assert_eq!(faults.len(), 1, "{url}");
+            assert_eq!(faults[0].0, "config.url");
+        }
+        let long = format!("https://example.com/{}", "a".repeat(2_048));
+        assert_eq!(faults(json!({ "url": long })), [("config.url".into(), "too_long".into())]);
+    }
+
+    #[test]
+    fn headers_of_the_hub_and_of_the_connection_are_refused() {
+        for name in ["Host", "content-type", "Content-Length", "Webhook-Id", "TE", "a b", "", "é"]
+        {
+            let faults = faults(json!({"url": "https://example.com", "headers": {name: "x"}}));
+            assert_eq!(faults.len(), 1, "{name}");
+        }
+        let faults =
+            faults(json!({"url": "https://example.com", "headers": {"X-A": "a\r\nHost: b"}}));
+        assert_eq!(faults, [("config.headers.X-A".into(), "invalid".into())]);
+    }
+
+    #[test]
+    fn every_fault_is_listed_and_a_wrong_shape_is_one() {
+        let config = json!({"url": "ftp://a", "headers": {"Host": "b", "te": "c"}});
+        assert_eq!(faults(config).len(), 3);
+        assert_eq!(faults(json!("text"))[0].0, "config");
+        assert_eq!(faults(json!({"url": 5}))[0].0, "config.url");
+        assert_eq!(faults(json!({})).len(), 1);
+    }
+}

@@ -1,0 +1,273 @@
+//! The webhook sender against receivers on this machine.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant, SystemTime};
+
+use actix_web::http::StatusCode;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use bytes::Bytes;
+use futures_util::stream;
+use parking_lot::Mutex;
+use pulse_actors::ports::{Message, Sender, Verdict};
+use pulse_domain::record::{ChannelRecord, JournalEvent};
+use pulse_protocol::Timestamp;
+use pulse_protocol::api::{ChannelHealth, ChannelKind};
+use pulse_protocol::ids::{ChannelId, DeliveryId, EventId, OrgId};
+use pulse_web::outbound::egress::Egress;
+use pulse_web::outbound::webhook::WebhookSender;
+use pulse_web::secrets::new_webhook_secret;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+use tokio::net::TcpListener;
+
+type Received = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
+
+/// A receiver that keeps what it gets and answers as its path says.
+fn receiver() -> (SocketAddr, Received) {
+    let received = Received::default();
+    let kept = web::Data::new(received.clone());
+    let server = HttpServer::new(move || {
+        App::new().app_data(kept.clone()).default_service(web::to(receive))
+    })
+    .workers(1)
+    .disable_signals()
+    .bind((Ipv4Addr::LOCALHOST, 0))
+    .unwrap();
+    let address = server.addrs()[0];
+    actix_web::rt::spawn(server.run());
+    (address, received)
+}
+
+async fn receive(request: HttpRequest, body: Bytes, kept: web::Data<Received>) -> HttpResponse {
+    let headers = request.headers().iter().map(|(name, value)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).unwrap();
+        (name, HeaderValue::from_bytes(value.as_bytes()).unwrap())
+    });
+    kept.lock().push((headers.collect(), body));
+    let mut parts = request.path().trim_start_matches('/').splitn(2, '/');
+    let status = parts.next().and_then(|text| text.parse().ok()).unwrap_or(StatusCode::OK);
+    let mut answer = HttpResponse::build(status);
+    match parts.next() {
+        Some("endless") => {
+            let chunk = Bytes::from(vec![b'x'; 16 * 1024]);
+            answer.streaming(stream::repeat_with(move || Ok::<_, actix_web::Error>(chunk.clone())))
+        }
+        Some("elsewhere") => answer.insert_header(("location", "/200")).finish(),
+        Some("echo") => {
+            let value = |name| request.headers().get(name).unwrap().to_str().unwrap().to_owned();
+            answer.body(format!(
+                "you\u{7} sent\n{} and {}",
+                value("authorization"),
+                value("x-short")
+            ))
+        }
+        Some(wait) => answer.insert_header(("retry-after", wait.replace('_', " "))).finish(),
+        None => answer.finish(),
+    }
+}
+
+fn sender() -> WebhookSender {
+    sender_within(Duration::from_secs(10), Egress::allowing(&["127.0.0.0/8".parse().unwrap()]))
+}
+
+fn sender_within(timeout: Duration, egress: Egress) -> WebhookSender {
+    static TLS: Once = Once::new();
+    TLS.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+    WebhookSender::new(egress, timeout).unwrap()
+}
+
+fn channel(url: &str, secrets: &[String]) -> ChannelRecord {
+    ChannelRecord {
+        id: ChannelId::new(),
+        name: "Pager".into(),
+        kind: ChannelKind::Webhook,
+        config: json!({"url": url, "headers": {"authorization": "Bearer top-secret", "x-short": "ab"}}),
+        secrets: secrets.to_vec(),
+        enabled: true,
+        health: ChannelHealth::Healthy,
+        created_at: Timestamp::wall_clock(),
+    }
+}
+
+fn message() -> Message {
+    let at = Timestamp::wall_clock();
+    let event = JournalEvent {
+        seq: 42,
+        id: EventId::new(),
+        name: "agent.offline".into(),
+        at,
+        data: "{\"agent_id\":\"agt_1\",\"name\":\"Büro\"}".into(),
+    };
+    Message { org_id: OrgId::new(), delivery_id: DeliveryId::new(), event, at }
+}
+
+async fn verdict_of(address: SocketAddr, path: &str) -> Verdict {
+    let channel = channel(&format!("http://{address}{path}"), &[new_webhook_secret()]);
+    sender().send(&channel, &message()).await
+}
+
+#[actix_web::test]
+async fn a_message_is_signed_with_every_secret_and_holds_the_event() {
+    let (address, received) = receiver();
+    let (new, old) = (new_webhook_secret(), new_webhook_secret());
+    let channel = channel(&format!("http://{address}/200"), &[new.clone(), old.clone()]);
+    let message = message();
+    assert_eq!(sender().send(&channel, &message).await, Verdict::Accepted { status: 200 });
+
+    let (headers, body) = received.lock().remove(0);
+    for secret in [&new, &old] {
+        Webhook::new(secret).unwrap().verify(&body, &headers).unwrap();
+    }
+    assert!(Webhook::new(&new_webhook_secret()).unwrap().verify(&body, &headers).is_err());
+    assert_eq!(headers["webhook-id"], message.delivery_id.to_string());
+    assert_eq!(headers["webhook-timestamp"], (message.at.unix_ms() / 1_000).to_string());
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["authorization"], "Bearer top-secret");
+
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        body,
+        json!({
+            "type": "agent.offline",
+            "timestamp": message.event.at,
+            "data": {
+                "agent_id": "agt_1",
+                "name": "Büro",
+                "org_id": message.org_id,
+                "event_id": message.event.id,
+                "seq": 42,
+            },
+        })
+    );
+}
+
+#[actix_web::test]
+async fn the_status_decides() {
+    let (address, _) = receiver();
+    for code in [200_u16, 201, 202, 204] {
+        assert_eq!(
+            verdict_of(address, &format!("/{code}")).await,
+            Verdict::Accepted { status: code }
+        );
+    }
+    assert_eq!(verdict_of(address, "/410").await, Verdict::Gone);
+    for code in [408_u16, 409, 425, 429, 500, 502, 503, 504, 599] {
+        let verdict = verdict_of(address, &format!("/{code}")).await;
+        let is_retry = matches!(verdict, Verdict::Retry { status: Some(status), retry_after: None, .. } if status == code);
+        assert!(is_retry, "{code}: {verdict:?}");
+    }
+    for code in [300_u16, 304, 400, 401, 403, 404, 405, 413, 422] {
+        let verdict = verdict_of(address, &format!("/{code}")).await;
+        let is_permanent =
+            matches!(verdict, Verdict::Permanent { status: Some(status), .. } if status == code);
+        assert!(is_permanent, "{code}: {verdict:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_redirect_is_not_followed() {
+    let (address, received) = receiver();
+    for code in [301_u16, 302, 303, 307, 308] {
+        let verdict = verdict_of(address, &format!("/{code}/elsewhere")).await;
+        assert!(
+            matches!(verdict, Verdict::Permanent { status: Some(s), .. } if s == code),
+            "{verdict:?}"
+        );
+    }
+    assert_eq!(received.lock().len(), 5, "nobody asked elsewhere");
+}
+
+#[actix_web::test]
+async fn a_wait_is_honoured_up_to_a_day_where_the_standard_has_it() {
+    let (address, _) = receiver();
+    let wait = async |path: &str| match verdict_of(address, path).await {
+        Verdict::Retry { retry_after, .. } => retry_after,
+        other => panic!("{path}: {other:?}"),
+    };
+    let day = Duration::from_secs(86_400);
+    assert_eq!(wait("/429/120").await, Some(Duration::from_secs(120)));
+    assert_eq!(wait("/503/7").await, Some(Duration::from_secs(7)));
+    assert_eq!(wait("/503/999999").await, Some(day));
+    assert_eq!(wait("/500/120").await, None);
+    assert_eq!(wait("/429/soon").await, None);
+    assert_eq!(wait("/429/-5").await, None);
+
+    let date = |at: SystemTime| httpdate::fmt_http_date(at).replace(' ', "_");
+    let in_an_hour =
+        wait(&format!("/503/{}", date(SystemTime::now() + Duration::from_secs(3_600)))).await;
+    assert!((3_590..=3_600).contains(&in_an_hour.unwrap().as_secs()), "{in_an_hour:?}");
+    assert_eq!(wait(&format!("/429/{}", date(SystemTime::UNIX_EPOCH))).await, Some(Duration::ZERO));
+}
+
+#[actix_web::test]
+async fn an_endless_answer_is_cut_and_one_that_echoes_is_redacted() {
+    let (address, _) = receiver();
+    let Verdict::Retry { error, .. } = verdict_of(address, "/500/endless").await else { panic!() };
+    assert!(error.starts_with("500 Internal Server Error: xxx") && error.len() <= 300, "{error}");
+    assert_eq!(verdict_of(address, "/200/endless").await, Verdict::Accepted { status: 200 });
+
+    let Verdict::Permanent { error, .. } = verdict_of(address, "/400/echo").await else { panic!() };
+    assert_eq!(error, "400 Bad Request: you sent [redacted] and ab");
+}
+
+#[actix_web::test]
+async fn a_receiver_that_hangs_or_is_not_there_is_tried_again() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let egress = Egress::allowing(&["127.0.0.0/8".parse().unwrap()]);
+    let impatient = sender_within(Duration::from_millis(200), egress);
+    let hanging = channel(&format!("http://{address}/"), &[new_webhook_secret()]);
+
+    let began = Instant::now();
+    let verdict = impatient.send(&hanging, &message()).await;
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    let Verdict::Retry { status: None, error, retry_after: None } = verdict else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!(error, "no answer within 200 ms");
+
+    drop(listener);
+    let verdict = sender().send(&hanging, &message()).await;
+    let Verdict::Retry { status: None, error, .. } = verdict else { panic!("{verdict:?}") };
+    assert!(error.starts_with("no connection") && !error.contains("127.0.0.1"), "{error}");
+}
+
+#[actix_web::test]
+async fn nothing_inside_is_reached_by_address_or_by_name() {
+    let (address, received) = receiver();
+    let sender = sender_within(Duration::from_secs(10), Egress::default());
+    for host in ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"] {
+        let channel =
+            channel(&format!("http://{host}:{}/200", address.port()), &[new_webhook_secret()]);
+        let verdict = sender.send(&channel, &message()).await;
+        let Verdict::Permanent { status: None, error } = &verdict else {
+            panic!("{host}: {verdict:?}")
+        };
+        assert!(error.contains("may not reach"), "{host}: {error}");
+    }
+    assert!(received.lock().is_empty());
+}
+
+#[actix_web::test]
+async fn a_name_that_does_not_resolve_may_do_so_later() {
+    let channel = channel("http://no-such-host.invalid/", &[new_webhook_secret()]);
+    let verdict = sender().send(&channel, &message()).await;
+    assert!(matches!(verdict, Verdict::Retry { status: None, .. }), "{verdict:?}");
+}
+
+#[actix_web::test]
+async fn what_cannot_be_signed_or_read_is_not_sent() {
+    let (address, received) = receiver();
+    let url = format!("http://{address}/200");
+    for secrets in [vec![], vec!["whsec_not base64".to_owned()]] {
+        let verdict = sender().send(&channel(&url, &secrets), &message()).await;
+        assert!(matches!(verdict, Verdict::Permanent { status: None, .. }), "{verdict:?}");
+    }
+    let mut broken = channel(&url, &[new_webhook_secret()]);
+    broken.config = json!({"url": 5});
+    let verdict = sender().send(&broken, &message()).await;
+    assert!(matches!(verdict, Verdict::Permanent { status: None, .. }), "{verdict:?}");
+    assert!(received.lock().is_empty());
+}
