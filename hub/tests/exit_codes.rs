@@ -1,5 +1,7 @@
 //! The program from outside: what it prints where, and how it ends.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot start its program has failed")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};

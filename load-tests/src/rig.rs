@@ -154,11 +154,7 @@ impl Rig {
                 "{} of {all} agents are welcomed after {patience:?}; {} attempts failed{}",
                 *self.crew.tally.online.borrow(),
                 self.crew.tally.failed_attempts.load(Ordering::Relaxed),
-                self.crew
-                    .tally
-                    .take_faults()
-                    .first()
-                    .map_or(String::new(), |fault| format!("; {fault}"))
+                self.crew.tally.first_fault().map_or(String::new(), |fault| format!("; {fault}"))
             );
         }
         Ok(())

@@ -20,6 +20,7 @@ use pulse_web::secrets::new_webhook_secret;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 type Received = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
@@ -232,6 +233,23 @@ async fn a_receiver_that_hangs_or_is_not_there_is_tried_again() {
     let verdict = sender().send(&hanging, &message()).await;
     let Verdict::Retry { status: None, error, .. } = verdict else { panic!("{verdict:?}") };
     assert!(error.starts_with("no connection") && !error.contains("127.0.0.1"), "{error}");
+}
+
+#[actix_web::test]
+async fn an_answer_that_stops_half_way_is_judged_by_its_status() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let receiver = actix_web::rt::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let half = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 100\r\n\r\nno such team";
+        socket.write_all(half).await.unwrap();
+        // Held open until the sender hangs up.
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).await.unwrap();
+    });
+    let Verdict::Permanent { status, error } = verdict_of(address, "/").await else { panic!() };
+    assert_eq!((status, error.as_str()), (Some(400), "400 Bad Request: no such team"));
+    receiver.await.unwrap();
 }
 
 #[actix_web::test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::egress::{Egress, Refused};
@@ -29,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_PER_HOST_MAX: usize = 2;
 /// How much of an answer is read: enough for an error's text.
 const ANSWER_BYTES_MAX: usize = 2 * 1024;
+/// How long the start of an answer is waited for: the status has decided, the text is a help to people.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of an error's text is kept.
 const ERROR_CHARS_MAX: usize = 300;
 /// The longest wait that a receiver may ask for.
@@ -79,7 +81,7 @@ impl WebhookSender {
         let body = body_of(message)?;
         let headers = headers_of(&config, channel, message, &body)?;
         let sent = self.client.post(url).headers(headers).body(body).send().await;
-        let response = sent.map_err(|error| Fault::from_client(&error))?;
+        let response = sent.map_err(|error| Fault::from_client(&error.without_url()))?;
         Ok(judge(response, &Secrets::of(channel, &config)).await)
     }
 }
@@ -232,11 +234,12 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// The first 2 KiB of an answer; what cannot be read is left out.
+/// The first 2 KiB of an answer; what does not come within a second is left out.
 async fn start_of(mut response: Response) -> String {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut start = Vec::new();
     while start.len() < ANSWER_BYTES_MAX {
-        let Ok(Some(chunk)) = response.chunk().await else { break };
+        let Ok(Ok(Some(chunk))) = timeout_at(deadline, response.chunk()).await else { break };
         start.extend_from_slice(&chunk);
     }
     start.truncate(ANSWER_BYTES_MAX);

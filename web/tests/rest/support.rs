@@ -41,23 +41,23 @@ use pulse_web::{
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response};
 
-pub const NOON: Timestamp = Timestamp::from_unix_ms(1_772_366_400_000);
-pub const PASSWORD: &str = "correct horse battery staple";
-pub const CSRF: &str = "csrf-token-of-the-test";
+pub(crate) const NOON: Timestamp = Timestamp::from_unix_ms(1_772_366_400_000);
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const CSRF: &str = "csrf-token-of-the-test";
 
 /// How a request proves who sends it.
 #[derive(Clone)]
-pub enum As {
+pub(crate) enum As {
     Nobody,
     Browser { cookie: String, csrf: Option<&'static str> },
     Token(String),
 }
 
 /// Time stands still unless a test moves it.
-pub struct TestClock(AtomicI64);
+pub(crate) struct TestClock(AtomicI64);
 
 impl TestClock {
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.0.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
     }
 }
@@ -69,7 +69,7 @@ impl Clock for TestClock {
 }
 
 #[derive(Default)]
-pub struct TestAccounts {
+pub(crate) struct TestAccounts {
     users: Mutex<HashMap<String, (User, String)>>,
     roles: Mutex<HashMap<(UserId, OrgId), Role>>,
     sessions: Mutex<HashMap<SecretHash, SessionLogin>>,
@@ -77,11 +77,11 @@ pub struct TestAccounts {
 }
 
 impl TestAccounts {
-    pub fn session_count(&self) -> usize {
+    pub(crate) fn session_count(&self) -> usize {
         self.sessions.lock().len()
     }
 
-    pub fn knows_cookie(&self, cookie: &str) -> bool {
+    pub(crate) fn knows_cookie(&self, cookie: &str) -> bool {
         self.sessions.lock().contains_key(&hash_secret(cookie))
     }
 }
@@ -160,13 +160,13 @@ impl Accounts for TestAccounts {
 }
 
 #[derive(Default)]
-pub struct TestStore {
-    pub is_down: AtomicBool,
-    pub orgs: Mutex<HashMap<OrgId, OrgRecord>>,
-    pub events: Mutex<Vec<JournalEvent>>,
-    pub deliveries: Mutex<Vec<(DeliveryRecord, Delivery)>>,
-    pub channels: Mutex<Vec<ChannelRecord>>,
-    pub commands: Mutex<Vec<CommandRecord>>,
+pub(crate) struct TestStore {
+    pub(crate) is_down: AtomicBool,
+    pub(crate) orgs: Mutex<HashMap<OrgId, OrgRecord>>,
+    pub(crate) events: Mutex<Vec<JournalEvent>>,
+    pub(crate) deliveries: Mutex<Vec<(DeliveryRecord, Delivery)>>,
+    pub(crate) channels: Mutex<Vec<ChannelRecord>>,
+    pub(crate) commands: Mutex<Vec<CommandRecord>>,
 }
 
 impl TestStore {
@@ -346,9 +346,9 @@ impl OrgStore for TestStore {
 }
 
 /// Answers every message with the verdict it was given.
-pub struct TestSender {
-    pub verdict: Mutex<Verdict>,
-    pub sent: Mutex<Vec<Message>>,
+pub(crate) struct TestSender {
+    pub(crate) verdict: Mutex<Verdict>,
+    pub(crate) sent: Mutex<Vec<Message>>,
 }
 
 #[async_trait]
@@ -360,23 +360,23 @@ impl Sender for TestSender {
 }
 
 /// A running edge.
-pub struct Hub {
-    pub accounts: Arc<TestAccounts>,
-    pub store: Arc<TestStore>,
-    pub sender: Arc<TestSender>,
-    pub clock: Arc<TestClock>,
-    pub ready: Arc<AtomicBool>,
-    pub client: Client,
+pub(crate) struct Hub {
+    pub(crate) accounts: Arc<TestAccounts>,
+    pub(crate) store: Arc<TestStore>,
+    pub(crate) sender: Arc<TestSender>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) client: Client,
     public: String,
     operations: String,
 }
 
 impl Hub {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_at("http://127.0.0.1:8080").await
     }
 
-    pub async fn start_at(public_url: &str) -> Self {
+    pub(crate) async fn start_at(public_url: &str) -> Self {
         let accounts = Arc::new(TestAccounts::default());
         let store = Arc::new(TestStore::default());
         let sender = Arc::new(TestSender {
@@ -423,7 +423,7 @@ impl Hub {
     }
 
     /// An org whose owner, admin, editor and viewer are returned by [`Hub::member`].
-    pub fn org(&self, status: OrgStatus) -> OrgId {
+    pub(crate) fn org(&self, status: OrgStatus) -> OrgId {
         let id = OrgId::new();
         let record = OrgRecord {
             id,
@@ -442,7 +442,7 @@ impl Hub {
     }
 
     /// A user who is a member of no org yet.
-    pub fn user(&self, email: &str) -> User {
+    pub(crate) fn user(&self, email: &str) -> User {
         let user = User { id: UserId::new(), email: email.into(), name: "Ada".into() };
         let hash = hash_password(PASSWORD).unwrap();
         self.accounts.users.lock().insert(email.into(), (user.clone(), hash));
@@ -450,7 +450,7 @@ impl Hub {
     }
 
     /// A new member of the org, signed in with a browser.
-    pub fn member(&self, org_id: OrgId, role: Role) -> As {
+    pub(crate) fn member(&self, org_id: OrgId, role: Role) -> As {
         let user =
             User { id: UserId::new(), email: format!("{role}@example.com"), name: "Ada".into() };
         self.accounts.roles.lock().insert((user.id, org_id), role);
@@ -458,7 +458,7 @@ impl Hub {
     }
 
     /// A session of this user.
-    pub fn browser(&self, user: User) -> As {
+    pub(crate) fn browser(&self, user: User) -> As {
         let cookie = new_api_token();
         let session = SessionLogin {
             session_id: SessionId::new(),
@@ -471,7 +471,7 @@ impl Hub {
     }
 
     /// A token of an owner of `org_id`, good for `only`.
-    pub fn token(&self, org_id: OrgId, only: Option<OrgId>) -> As {
+    pub(crate) fn token(&self, org_id: OrgId, only: Option<OrgId>) -> As {
         let user = User { id: UserId::new(), email: "bot@example.com".into(), name: "Bot".into() };
         self.accounts.roles.lock().insert((user.id, org_id), Role::Owner);
         let token = new_api_token();
@@ -480,7 +480,7 @@ impl Hub {
         As::Token(token)
     }
 
-    pub fn request(&self, method: Method, path: &str, who: &As) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str, who: &As) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.public));
         match who {
             As::Nobody => request,
@@ -495,17 +495,17 @@ impl Hub {
         }
     }
 
-    pub async fn get(&self, path: &str, who: &As) -> Response {
+    pub(crate) async fn get(&self, path: &str, who: &As) -> Response {
         self.request(Method::GET, path, who).send().await.unwrap()
     }
 
-    pub async fn post(&self, path: &str, who: &As, body: &str) -> Response {
+    pub(crate) async fn post(&self, path: &str, who: &As, body: &str) -> Response {
         let request =
             self.request(Method::POST, path, who).header("content-type", "application/json");
         request.body(body.to_owned()).send().await.unwrap()
     }
 
-    pub async fn operations(&self, path: &str) -> Response {
+    pub(crate) async fn operations(&self, path: &str) -> Response {
         self.client.get(format!("{}{path}", self.operations)).send().await.unwrap()
     }
 }
@@ -529,12 +529,12 @@ fn client() -> Client {
     Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
 }
 
-pub fn header(headers: &HeaderMap, name: &str) -> String {
+pub(crate) fn header(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
 /// The problem in an answer, after what every problem must be was checked.
-pub async fn problem(response: Response) -> Problem {
+pub(crate) async fn problem(response: Response) -> Problem {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = response.bytes().await.unwrap();
     let problem: Problem = serde_json::from_slice(&body)
