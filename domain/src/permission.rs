@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_viewer_only_looks() {
-        let rights: Vec<_> = Permission::ALL.iter().filter(|p| p.is_given_to(Role::Viewer)).collect();
+        let rights: Vec<_> =
+            Permission::ALL.iter().filter(|p| p.is_given_to(Role::Viewer)).collect();
         assert_eq!(rights, [&Permission::View]);
     }
 

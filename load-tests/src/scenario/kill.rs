@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use pulse_protocol::api::{Delivery, DeliveryState};
+use pulse_protocol::ids::{ChannelId, OrgId};
 use rand::Rng;
 use tokio::time::{Instant, sleep};
 
@@ -38,7 +39,8 @@ pub(crate) async fn run(args: &KillArgs, world: &mut World) -> Result<Run> {
     let receiver = Receiver::start().await?;
     let api = Api::new(world.hub.address())?;
     let grace = longest_absence(&api, &world.fleet).await?.grace;
-    try_join_all(world.fleet.orgs.iter().map(|org| subscribe(&api, org, &receiver))).await?;
+    let subscribing = world.fleet.orgs.iter().map(|org| subscribe(&api, org, &receiver));
+    let channels = try_join_all(subscribing).await?;
 
     let shape = Shape {
         reports_per_frame: 1,
@@ -69,7 +71,8 @@ pub(crate) async fn run(args: &KillArgs, world: &mut World) -> Result<Run> {
     sleep(grace + Duration::from_secs(1)).await;
 
     let deliveries =
-        settle(&api, &world.fleet.orgs, Duration::from_secs(args.settle_seconds)).await?;
+        settle(&api, &world.fleet.orgs, &channels, Duration::from_secs(args.settle_seconds))
+            .await?;
     let received = receiver.take();
     let pushed = rig.audience.take_latency();
     let reconnects = rig.audience.reconnects.load(std::sync::atomic::Ordering::Relaxed);
@@ -120,23 +123,31 @@ fn path(org: &FleetOrg) -> String {
 }
 
 /// Gives an org a signed webhook to the receiver, and a rule that calls for it.
-async fn subscribe(api: &Api, org: &FleetOrg, receiver: &Receiver) -> Result<()> {
+async fn subscribe(api: &Api, org: &FleetOrg, receiver: &Receiver) -> Result<ChannelId> {
     let channel = api.create_webhook(org.tenant(), &receiver.url(&path(org))).await?;
     let secret = channel.secret.as_deref().context("a new webhook was given no secret")?;
     receiver.expect_signed(&path(org), secret)?;
     api.create_rule(org.tenant(), &["agent.offline", "device.offline"], &channel).await?;
-    Ok(())
+    Ok(channel.channel.id)
 }
 
-type ByOrg = HashMap<pulse_protocol::ids::OrgId, Vec<Delivery>>;
+type ByOrg = HashMap<OrgId, Vec<Delivery>>;
 
-/// Waits until no delivery is on its way any more, or time runs out; returns them all.
-async fn settle(api: &Api, orgs: &[FleetOrg], patience: Duration) -> Result<ByOrg> {
+/// Waits until no delivery of this run's channels is on its way any more, or time runs out; returns them all.
+async fn settle(
+    api: &Api,
+    orgs: &[FleetOrg],
+    channels: &[ChannelId],
+    patience: Duration,
+) -> Result<ByOrg> {
     let deadline = Instant::now() + patience;
     loop {
         let mut all = ByOrg::new();
-        for org in orgs {
-            all.insert(org.id, api.deliveries(org.tenant()).await?);
+        for (org, channel) in orgs.iter().zip(channels) {
+            let mut found = api.deliveries(org.tenant()).await?;
+            // A database that is used again has the channels of earlier runs too.
+            found.retain(|one| one.channel_id == *channel);
+            all.insert(org.id, found);
         }
         let is_open =
             |one: &&Delivery| matches!(one.state, DeliveryState::Queued | DeliveryState::Retrying);

@@ -44,9 +44,9 @@ async fn each_fault_of_a_body_has_its_own_code() {
         (huge.as_str(), ProblemCode::PayloadTooLarge, None),
     ] {
         let shown = problem(hub.post(&path, &owner, body).await).await;
-        assert_eq!(shown.code, code, "{:.20}", body);
+        assert_eq!(shown.code, code, "{body:.20}");
         let fault = shown.errors.first().map(|fault| (fault.field.as_str(), fault.code.as_str()));
-        assert_eq!(fault, field, "{:.20}", body);
+        assert_eq!(fault, field, "{body:.20}");
     }
     for media_type in ["text/plain", "application/x-www-form-urlencoded", "nonsense"] {
         let request = hub.request(Method::POST, &path, &owner).header("content-type", media_type);
