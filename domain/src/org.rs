@@ -20,7 +20,7 @@ mod scans;
 mod step;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use pulse_protocol::Timestamp;
@@ -84,8 +84,8 @@ struct AgentEntry {
     back_by: Option<Timestamp>,
     last_seen_at: Option<Timestamp>,
     window: Window,
-    /// The agent's devices by address: an address belongs to one site, so it is unique per agent.
-    devices: HashMap<Box<str>, DeviceId>,
+    /// The agent's devices by address. One machine may be several devices, each with checks of its own.
+    devices: BTreeSet<(Box<str>, DeviceId)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -275,7 +275,7 @@ impl Step<'_> {
     /// Nobody can tell any more how the agent's devices are: one alert for the agent, none for them.
     fn lose_devices(&mut self, agent_id: AgentId) {
         let Some(agent) = self.org.agents.get(&agent_id) else { return };
-        let mut devices: Vec<_> = agent.devices.values().copied().collect();
+        let mut devices: Vec<_> = agent.devices.iter().map(|(_, device_id)| *device_id).collect();
         devices.sort_unstable();
         for device_id in devices {
             let Some(entry) = self.org.devices.get(&device_id) else { continue };

@@ -2,7 +2,7 @@
 
 use pulse_protocol::api::{DevicePatch, NewCheck, NewDevice};
 use pulse_protocol::event::{DeviceChanged, DeviceRemovedData, EventBody};
-use pulse_protocol::ids::{AgentId, CheckId, DeviceId, ScanId};
+use pulse_protocol::ids::{CheckId, DeviceId, ScanId};
 use pulse_protocol::problem::FieldError;
 use pulse_protocol::status::CheckKind;
 
@@ -72,7 +72,6 @@ impl Step<'_> {
             None => vec![default_ping(self.ids)],
         };
         faults.finish()?;
-        self.address_is_free(new.agent_id, &address)?;
         self.room_for_device()?;
         let record = DeviceRecord {
             id: device_id,
@@ -95,15 +94,6 @@ impl Step<'_> {
         Ok(Reply::Device(Box::new(device.view())))
     }
 
-    fn address_is_free(&self, agent_id: AgentId, address: &str) -> Result<(), Refusal> {
-        match self.org.agents.get(&agent_id).and_then(|agent| agent.devices.get(address)) {
-            None => Ok(()),
-            Some(other) => Err(Refusal::Conflict {
-                message: format!("the agent watches this address already, as {other}; change that device"),
-            }),
-        }
-    }
-
     pub(super) fn patch_device(&mut self, device_id: DeviceId, patch: DevicePatch) -> Result<Reply, Refusal> {
         let device = self.org.devices.get(&device_id).ok_or_else(not_found("device"))?;
         let mut record = device.record.clone();
@@ -111,19 +101,13 @@ impl Step<'_> {
         if let Some(name) = patch.name {
             record.name = faults.name("name", &name);
         }
-        let mut moved = false;
         if let Some(address) = patch.address {
-            let address = faults.address("address", &address);
-            moved = address != record.address;
-            record.address = address;
+            record.address = faults.address("address", &address);
         }
         if let Some(checks) = patch.checks {
             record.checks = self.check_specs(checks, &record.checks, &mut faults);
         }
         faults.finish()?;
-        if moved {
-            self.address_is_free(record.agent_id, &record.address)?;
-        }
         self.device_updated(record);
         self.device_reply(device_id)
     }

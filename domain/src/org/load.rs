@@ -1,9 +1,12 @@
 //! An org as its tables hold it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pulse_protocol::Timestamp;
+use pulse_protocol::ids::DeviceId;
 use pulse_protocol::status::{AgentState, Cause};
+
+use uuid::Uuid;
 
 use super::{AgentEntry, DeviceEntry, Liveness, Org};
 use crate::device::DeviceState;
@@ -75,7 +78,7 @@ impl Org {
         let device_id = record.id;
         self.unindex_device(device_id);
         if let Some(agent) = self.agents.get_mut(&record.agent_id) {
-            agent.devices.insert(record.address.as_str().into(), device_id);
+            agent.devices.insert((record.address.as_str().into(), device_id));
         }
         for check in &record.checks {
             self.device_by_check.insert(check.id, device_id);
@@ -89,10 +92,10 @@ impl Org {
         }
     }
 
-    pub(super) fn unindex_device(&mut self, device_id: pulse_protocol::ids::DeviceId) {
+    pub(super) fn unindex_device(&mut self, device_id: DeviceId) {
         let Some(device) = self.devices.get(&device_id) else { return };
         if let Some(agent) = self.agents.get_mut(&device.record.agent_id) {
-            agent.devices.remove(device.record.address.as_str());
+            agent.devices.remove(&(device.record.address.as_str().into(), device_id));
         }
         for check in &device.record.checks {
             self.device_by_check.remove(&check.id);
@@ -109,7 +112,14 @@ impl AgentEntry {
             back_by: None,
             last_seen_at: None,
             window: Window::default(),
-            devices: HashMap::new(),
+            devices: BTreeSet::new(),
         }
+    }
+
+    /// The agent's devices at an address, oldest first.
+    pub(super) fn devices_at(&self, address: &str) -> impl Iterator<Item = DeviceId> {
+        let first = (Box::from(address), DeviceId::from_uuid(Uuid::nil()));
+        let last = (Box::from(address), DeviceId::from_uuid(Uuid::max()));
+        self.devices.range(first..=last).map(|(_, device_id)| *device_id)
     }
 }

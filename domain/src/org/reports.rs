@@ -45,7 +45,7 @@ impl Step<'_> {
         let device_id = match (result.device_id, &result.address) {
             (Some(device_id), _) if self.watches(agent_id, device_id) => device_id,
             (Some(device_id), _) => return Err(format!("{device_id} is no device of this agent")),
-            (None, Some(address)) => self.locate_address(agent_id, address)?,
+            (None, Some(address)) => self.locate_address(agent_id, address, kind)?,
             (None, None) => {
                 return Err("a result names a `check_id`, a `device_id` or an `address`".to_owned());
             }
@@ -57,9 +57,17 @@ impl Step<'_> {
         self.org.devices.get(&device_id).is_some_and(|device| device.record.agent_id == agent_id)
     }
 
-    fn locate_address(&mut self, agent_id: AgentId, address: &str) -> Result<DeviceId, String> {
-        let agent = self.org.agents.get(&agent_id);
-        if let Some(device_id) = agent.and_then(|agent| agent.devices.get(address)) {
+    /// Of several devices at an address the one with a check of this kind, else the oldest.
+    fn locate_address(
+        &mut self,
+        agent_id: AgentId,
+        address: &str,
+        kind: CheckKind,
+    ) -> Result<DeviceId, String> {
+        let at_address: Vec<DeviceId> =
+            self.org.agents.get(&agent_id).into_iter().flat_map(|agent| agent.devices_at(address)).collect();
+        let checked = |id: &&DeviceId| matches!(self.key_for(**id, kind), CheckKey::Configured(_));
+        if let Some(device_id) = at_address.iter().find(checked).or_else(|| at_address.first()) {
             return Ok(*device_id);
         }
         let outside = || format!("{address:.64} is no device of this agent, and in none of its segments");

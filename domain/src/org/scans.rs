@@ -153,7 +153,7 @@ impl Step<'_> {
     ) -> bool {
         let address = ip.to_string();
         let known =
-            self.org.agents.get(&agent_id).is_some_and(|agent| agent.devices.contains_key(address.as_str()));
+            self.org.agents.get(&agent_id).is_some_and(|agent| agent.devices_at(&address).next().is_some());
         if known || self.room_for_device().is_err() {
             return false;
         }

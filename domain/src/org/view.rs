@@ -196,8 +196,8 @@ impl Org {
             .agents
             .get(&agent_id)
             .into_iter()
-            .flat_map(|agent| agent.devices.values())
-            .filter_map(|device_id| self.devices.get(device_id))
+            .flat_map(|agent| &agent.devices)
+            .filter_map(|(_, device_id)| self.devices.get(device_id))
             .flat_map(|device| device.record.checks.iter().map(|check| check_config(device, check)))
             .collect();
         checks.sort_unstable_by_key(|check| check.check_id);

@@ -71,7 +71,7 @@ pub(crate) async fn run(args: &ReportArgs, world: &mut World) -> Result<Run> {
         }
         run.latencies.insert("to dashboard", pushed);
         let resyncs = rig.audience.resyncs.load(Ordering::Relaxed);
-        run.figure("viewers cut off for reading too slowly", "", resyncs as f64, "");
+        run.figure("viewers cut off, closed loop included", "", resyncs as f64, "");
     }
 
     let verdict = rig.finish(&mut world.hub).await?;
