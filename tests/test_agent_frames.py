@@ -6,7 +6,7 @@ import json
 from uuid import uuid4
 
 import pytest
-from pulse.agent import Agent, now
+from pulse.agent import Agent, dial, now
 from pulse.hub import Hub
 from pulse.rest import Account
 from pulse.waiting import until
@@ -124,8 +124,6 @@ def test_a_next_seq_above_the_acked_is_a_gap(hub: Hub, account: Account):
         spool = agent.spool_id
     with Agent(hub, key) as agent:
         agent.spool_id, agent.next_seq = spool, 3
-        from pulse.agent import dial
-
         agent.socket = dial(hub, key)
         agent.say_hello()
         frames, code = agent.frames_until_closed()
@@ -321,12 +319,12 @@ def test_an_agents_facts_are_shown(account: Account, agent: Agent):
 
 
 def test_networks_become_segments(account: Account, agent: Agent):
-    agent.acked(agent.state("segments", networks=[
+    agent.state("segments", networks=[
         {"cidr": "192.168.1.0/24", "name": "Office", "interface": "eth0"},
         {"cidr": "10.0.0.0/24", "name": "Lab", "interface": "eth1"},
-    ]))
+    ])
+    config = agent.read("config")
     segments = account.get("/segments")["items"]
     assert {(one["cidr"], one["name"]) for one in segments} == {("192.168.1.0/24", "Office"), ("10.0.0.0/24", "Lab")}
     assert all(one["agent_id"] == agent.welcome["agent_id"] for one in segments)
-    config = agent.read("config")
     assert {one["segment_id"] for one in config["segments"]} == {one["id"] for one in segments}

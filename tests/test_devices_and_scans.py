@@ -44,7 +44,7 @@ def test_a_status_change_is_journalled_with_all_that_it_must_carry(account: Acco
     assert data["agent_id"] == agent.welcome["agent_id"]
     assert data["segment_id"] is None
     assert "response_time_ms" in data
-    assert (data["previous"], data["current"], data["cause"]) == ("online", "offline", "check")
+    assert (data["previous"], data["current"], data["cause"]) == ("online", "offline", "reported")
 
 
 def test_the_threshold_is_applied_by_the_hub(account: Account, agent: Agent):
@@ -55,6 +55,7 @@ def test_the_threshold_is_applied_by_the_hub(account: Account, agent: Agent):
     assert device_events(account, device) == ["device.online"]
     agent.acked(agent.report("offline", check_id=check_id))
     assert device_events(account, device) == ["device.online", "device.offline"]
+    assert account.events("device.offline")[0]["data"]["cause"] == "check"
 
 
 def test_a_repeated_status_is_not_journalled(account: Account, agent: Agent):

@@ -3,8 +3,10 @@
 //! A check that was good is believed to be down only after `failure_threshold` failures in a row. The first
 //! status of a device is news but no alert. When its agent goes offline a device is `unknown`, because nobody
 //! can tell; it returns by report, and an alert is raised only if it comes back other than it was last known.
+//! Until their own reports are back its other configured checks count as they were last known: a standing fault
+//! of one check is not over because another one reports first.
 //!
-//! - **D1** The device's status is always the worst of its checks' (`unknown` only if all are).
+//! - **D1** The device's status is the worst of its checks' (`unknown` only if all are, or its agent is away).
 //! - **D2** `known` is the last status other than `unknown`.
 //! - **D3** A status event always changes the status; an alert always changes what is known.
 //! - **D4** Between two beliefs there are at most `failure_threshold - 1` unbelieved failures.
@@ -25,7 +27,7 @@ pub struct DeviceState {
     pub since: Timestamp,
     /// Of the last answer, in milliseconds.
     pub response_time_ms: Option<f64>,
-    /// Its checks, those with a result.
+    /// Its checks, those with a result; while the device is `unknown`, as they were last known.
     pub checks: Vec<CheckState>,
 }
 
@@ -97,13 +99,18 @@ impl DeviceState {
         }
     }
 
-    /// The status of one check.
+    /// The status of one check: nobody can tell while nobody can tell how the device is.
     #[must_use]
     pub fn check_status(&self, key: CheckKey) -> DeviceStatus {
-        self.check(key).map_or(DeviceStatus::Unknown, |check| check.status)
+        match self.status {
+            DeviceStatus::Unknown => DeviceStatus::Unknown,
+            _ => self.check(key).map_or(DeviceStatus::Unknown, |check| check.status),
+        }
     }
 
-    fn check(&self, key: CheckKey) -> Option<&CheckState> {
+    /// One check, if it has a result.
+    #[must_use]
+    pub fn check(&self, key: CheckKey) -> Option<&CheckState> {
         self.checks.iter().find(|check| check.key == key)
     }
 
@@ -149,6 +156,10 @@ impl DeviceState {
     /// What a change of its settings makes true: only the checks of `keys` remain.
     #[must_use]
     pub fn decide_checks_kept(&self, keep: impl Fn(CheckKey) -> bool, now: Timestamp) -> Option<Event> {
+        if self.status == DeviceStatus::Unknown {
+            // Settings tell nobody how it is.
+            return None;
+        }
         let current =
             worst(self.checks.iter().filter(|check| keep(check.key)).map(|check| check.status));
         self.change_to(current, now, Cause::Check, None)
@@ -190,14 +201,21 @@ impl DeviceState {
                 if change.current == DeviceStatus::Unknown {
                     self.response_time_ms = None;
                     if change.cause == Cause::AgentOffline {
-                        for check in &mut self.checks {
-                            check.status = DeviceStatus::Unknown;
-                            check.failures = 0;
-                        }
+                        self.lose_results();
                     }
                 } else {
                     self.known = Some(change.current);
                 }
+            }
+        }
+    }
+
+    fn lose_results(&mut self) {
+        for check in &mut self.checks {
+            check.failures = 0;
+            // What nobody configured may never be reported again; the rest will be.
+            if matches!(check.key, CheckKey::Implicit(_)) {
+                check.status = DeviceStatus::Unknown;
             }
         }
     }
@@ -233,13 +251,14 @@ fn worst(statuses: impl Iterator<Item = DeviceStatus>) -> DeviceStatus {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use pulse_protocol::ids::CheckId;
     use pulse_protocol::status::CheckKind;
 
     use super::*;
     use DeviceStatus::{Degraded, Offline, Online, Unknown};
 
     const PING: CheckKey = CheckKey::Implicit(CheckKind::Ping);
-    const HTTP: CheckKey = CheckKey::Implicit(CheckKind::Http);
+    const HTTP: CheckKey = CheckKey::Configured(CheckId::from_uuid(uuid::Uuid::from_u128(1)));
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_ms(seconds * 1_000)
@@ -326,6 +345,28 @@ mod tests {
         assert_eq!((changes.len(), changes[0].current, changes[0].alert), (1, Offline, true));
     }
 
+    #[test]
+    fn a_standing_fault_of_one_check_is_no_news_when_its_agent_returns() {
+        let mut device = DeviceState::new(at(0));
+        play(&mut device, &[report(PING, 1, Online), report(HTTP, 1, Offline)]);
+        lose_agent(&mut device);
+        assert_eq!((device.check_status(PING), device.check_status(HTTP)), (Unknown, Unknown));
+        let changes = play(&mut device, &[report(PING, 1, Online), report(HTTP, 1, Offline)]);
+        assert_eq!((changes.len(), changes[0].current, changes[0].alert), (1, Offline, false));
+        let changes = play(&mut device, &[report(HTTP, 1, Online)]);
+        assert_eq!((changes[0].current, changes[0].alert), (Online, true));
+    }
+
+    #[test]
+    fn settings_do_not_bring_a_device_back_from_its_agents_absence() {
+        let mut device = DeviceState::new(at(0));
+        play(&mut device, &[report(PING, 1, Online), report(HTTP, 1, Offline)]);
+        let change = device.decide_checks_kept(|key| key == PING, at(1));
+        assert!(matches!(change, Some(Event::Changed(change)) if change.current == Online));
+        lose_agent(&mut device);
+        assert_eq!(device.decide_checks_kept(|key| key == PING, at(3)), None);
+    }
+
     fn status() -> impl Strategy<Value = DeviceStatus> {
         prop::sample::select(DeviceStatus::ALL)
     }
@@ -338,6 +379,8 @@ mod tests {
             steps in prop::collection::vec(prop::option::of((prop::bool::ANY, status())), 0..80),
         ) {
             let mut device = DeviceState::new(at(0));
+            let counted = |event: &Event| matches!(event, Event::Counted { .. });
+            let mut away = false;
             for step in steps {
                 let before = device.clone();
                 let events = match step {
@@ -357,7 +400,9 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(device.status, worst(device.checks.iter().map(|check| check.status)));
+                away = if step.is_none() { true } else { away && events.iter().all(counted) };
+                let of_checks = worst(device.checks.iter().map(|check| check.status));
+                prop_assert_eq!(device.status, if away { Unknown } else { of_checks });
                 if device.status != Unknown {
                     prop_assert_eq!(device.known, Some(device.status));
                 }

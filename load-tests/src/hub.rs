@@ -103,6 +103,8 @@ enum Process {
 #[derive(Debug)]
 struct OwnProcess {
     spec: Spec,
+    /// Made once: making one takes longer than a hub takes to start.
+    client: reqwest::Client,
     child: Option<Child>,
     starts: u32,
 }
@@ -113,10 +115,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Hub {
     /// A hub that can be started; nothing runs yet. Its ports stay the same over restarts.
     pub(crate) fn new(spec: Spec) -> Result<Self> {
+        let client = http_client(Duration::from_secs(2))?;
         Ok(Self {
             address: free_address()?,
             ops_address: free_address()?,
-            process: Process::Own(Box::new(OwnProcess { spec, child: None, starts: 0 })),
+            process: Process::Own(Box::new(OwnProcess { spec, client, child: None, starts: 0 })),
         })
     }
 
@@ -143,11 +146,14 @@ impl Hub {
         let Process::Own(own) = &mut self.process else {
             bail!("this scenario starts and stops the hub: give it with --hub, not with --url");
         };
-        let OwnProcess { spec, child, starts } = &mut **own;
+        let OwnProcess { spec, client, child, starts } = &mut **own;
         *starts += 1;
         let log_path = spec.folder.join(format!("hub-{starts}.log"));
         let log = File::create(&log_path).context("cannot write the hub's log")?;
-        let mut command = Command::new(&spec.binary);
+        let mut command = match spec.pinning {
+            Some(pinning) => pinning.on_hub_core(&spec.binary),
+            None => Command::new(&spec.binary),
+        };
         command
             .arg("serve")
             .envs(spec.environment())
@@ -160,13 +166,10 @@ impl Hub {
             .stderr(log)
             .kill_on_drop(true);
         let began = Instant::now();
-        let started = match spec.pinning {
-            Some(pinning) => pinning.on_hub_core(|| command.spawn())?,
-            None => command.spawn(),
-        };
-        let started = started.with_context(|| format!("cannot run {}", spec.binary.display()))?;
+        let started =
+            command.spawn().with_context(|| format!("cannot run {}", spec.binary.display()))?;
         let running = child.insert(started);
-        wait_until_ready(address, running, &log_path).await?;
+        wait_until_ready(client, address, running, &log_path).await?;
         Ok(began.elapsed())
     }
 
@@ -203,9 +206,13 @@ impl Hub {
     }
 }
 
-async fn wait_until_ready(address: SocketAddr, child: &mut Child, log: &Path) -> Result<()> {
+async fn wait_until_ready(
+    client: &reqwest::Client,
+    address: SocketAddr,
+    child: &mut Child,
+    log: &Path,
+) -> Result<()> {
     // No retry loop of a library: this is a measurement, so it asks at an even pace.
-    let client = http_client(Duration::from_secs(2))?;
     let url = format!("http://{address}/readyz");
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {

@@ -9,6 +9,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::Pid;
 use serde::Serialize;
+use tokio::process::Command;
+
+/// Starts a program on a chosen core.
+const TASKSET: &str = "taskset";
 
 /// Which core the hub runs on and which one this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,24 +30,30 @@ impl Pinning {
                 return Err(format!("this process may not run on core {core}"));
             }
         }
-        self.move_to(self.own_core)?;
+        std::process::Command::new(TASKSET)
+            .arg("--version")
+            .output()
+            .map_err(|error| format!("`{TASKSET}` (util-linux) does not run: {error}"))?;
+        move_to(self.own_core)?;
         Ok(self)
     }
 
-    /// Runs `start` while this thread is on the hub's core: a process it starts stays there.
-    pub(crate) fn on_hub_core<T>(self, start: impl FnOnce() -> T) -> Result<T> {
-        self.move_to(self.hub_core).map_err(anyhow::Error::msg)?;
-        let started = start();
-        self.move_to(self.own_core).map_err(anyhow::Error::msg)?;
-        Ok(started)
+    /// A command that runs `binary` on the hub's core from its first instruction.
+    ///
+    /// Not by moving this thread there to start it: it would then wait for the very hub it has started to leave
+    /// the core, and everything it simulates with it.
+    pub(crate) fn on_hub_core(self, binary: &Path) -> Command {
+        let mut command = Command::new(TASKSET);
+        command.arg("-c").arg(self.hub_core.to_string()).arg(binary);
+        command
     }
+}
 
-    fn move_to(self, core: usize) -> Result<(), String> {
-        let mut set = CpuSet::new();
-        set.set(core)
-            .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-            .map_err(|errno| format!("cannot move to core {core}: {errno}"))
-    }
+fn move_to(core: usize) -> Result<(), String> {
+    let mut set = CpuSet::new();
+    set.set(core)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
+        .map_err(|errno| format!("cannot move to core {core}: {errno}"))
 }
 
 /// Files that neither a connection nor a database needs: standard streams, logs, timers, REST connections.

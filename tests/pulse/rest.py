@@ -10,6 +10,17 @@ import httpx
 from .waiting import until
 
 
+class OrgClient(httpx.Client):
+    """A client whose paths begin at an org: `""` is the org itself."""
+
+    def __init__(self, root: str, token: str) -> None:
+        super().__init__(headers={"authorization": f"Bearer {token}"}, timeout=30)
+        self.root = root
+
+    def request(self, method: str, url: str, **more: Any) -> httpx.Response:
+        return super().request(method, self.root + url, **more)
+
+
 @dataclass
 class Account:
     """An org with its owner's token."""
@@ -20,11 +31,10 @@ class Account:
     user_id: str
     api_token: str
     password: str
-    client: httpx.Client = field(init=False, repr=False)
+    client: OrgClient = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        headers = {"authorization": f"Bearer {self.api_token}"}
-        self.client = httpx.Client(base_url=f"{self.url}/api/v1/orgs/{self.org_id}", headers=headers, timeout=30)
+        self.client = OrgClient(f"{self.url}/api/v1/orgs/{self.org_id}", self.api_token)
 
     def get(self, path: str = "", **query: Any) -> Any:
         return self.expect(200, self.client.get(path, params=query))

@@ -14,7 +14,7 @@ use pulse_protocol::ids::{AgentId, CommandId};
 use pulse_protocol::status::{AgentState, Cause};
 
 use super::{AgentEntry, Effect};
-use super::step::Step;
+use super::step::{ERROR_CHARS, Step, text};
 use crate::command;
 use crate::device;
 use crate::presence::{self, Command, ConnectionId, Event};
@@ -25,6 +25,9 @@ use crate::sequence::{Arrival, Greeting};
 
 /// A planned leave cannot hold back the alert for longer than this.
 const EXPECT_BACK_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Characters kept of a spool's id, and of each thing an agent says of itself.
+const SPOOL_ID_CHARS: usize = 200;
+const FACT_CHARS: usize = 255;
 
 impl Step<'_> {
     pub(super) fn hello(&mut self, agent_id: AgentId, connection: ConnectionId, hello: &Hello) {
@@ -34,10 +37,11 @@ impl Step<'_> {
         let Some(agent) = self.org.agents.get_mut(&agent_id).filter(|agent| agent.record.enabled) else {
             return self.tell(Effect::Close(connection, CloseCode::KeyRevoked));
         };
-        match agent.window.greeting(&hello.spool_id, hello.next_seq) {
+        let spool_id = text(&hello.spool_id, SPOOL_ID_CHARS);
+        match agent.window.greeting(&spool_id, hello.next_seq) {
             Greeting::Gap { expected } => return self.refuse_gap(connection, hello.next_seq, expected),
             Greeting::NewSpool => {
-                agent.window.restart(&hello.spool_id);
+                agent.window.restart(&spool_id);
                 self.write_position(agent_id);
             }
             Greeting::Resume => {}
@@ -61,10 +65,10 @@ impl Step<'_> {
     fn learn_facts(&mut self, agent_id: AgentId, hello: &Hello) {
         let Some(agent) = self.org.agents.get(&agent_id) else { return };
         let facts = AgentFacts {
-            version: hello.agent_version.clone(),
-            hostname: hello.hostname.clone(),
+            version: text(&hello.agent_version, FACT_CHARS),
+            hostname: text(&hello.hostname, FACT_CHARS),
             platform: hello.platform,
-            arch: hello.arch.clone(),
+            arch: text(&hello.arch, FACT_CHARS),
         };
         if agent.record.facts.as_ref() == Some(&facts) {
             return;
@@ -244,17 +248,17 @@ impl Step<'_> {
 
     fn went_offline(&mut self, agent_id: AgentId, event: Event, cause: Cause) {
         let Some(agent) = self.org.agents.get(&agent_id) else { return };
-        let off = cause == Cause::Disabled;
         let body = EventBody::AgentOffline(AgentStatus {
             agent_id,
             name: agent.record.name.clone(),
             previous: AgentState::Online,
-            current: if off { AgentState::Disabled } else { AgentState::Offline },
+            current: if agent.record.enabled { AgentState::Offline } else { AgentState::Disabled },
             since: self.now,
             cause,
         });
-        // Whoever switched it off knows.
-        self.journal(&body, if off { Worth::Quiet } else { Worth::Alert });
+        // Whoever switched it off knows; so does whoever suspended its org while the hub was away.
+        let known = cause == Cause::Disabled || !self.org.is_open();
+        self.journal(&body, if known { Worth::Quiet } else { Worth::Alert });
         self.settle_presence(agent_id, event);
         self.lose_devices(agent_id);
         self.abandon_scans(agent_id);
@@ -332,12 +336,7 @@ impl Step<'_> {
             .commands
             .values()
             .filter(waiting)
-            .map(|command| AgentCommand {
-                command_id: command.id,
-                kind: command.kind,
-                payload: command.payload.clone(),
-                deadline: command.deadline,
-            })
+            .map(agent_command)
             .collect();
         for command in commands {
             self.tell(Effect::Command(connection, Box::new(command)));
@@ -358,7 +357,7 @@ impl Step<'_> {
             return Err(format!("there is no open command {} for this agent", frame.command_id));
         };
         if let Some(state) = command::after_progress(record.state, frame.state) {
-            let (result, error) = (frame.result, frame.error);
+            let (result, error) = (frame.result, frame.error.map(|error| text(&error, ERROR_CHARS)));
             self.command_changed(CommandRecord { state, result, error, ..record });
         }
         Ok(())
@@ -432,5 +431,15 @@ impl Step<'_> {
                 self.switch_off(agent_id, CloseCode::OrgSuspended);
             }
         }
+    }
+}
+
+/// A command as its agent is told it.
+pub(super) fn agent_command(record: &CommandRecord) -> AgentCommand {
+    AgentCommand {
+        command_id: record.id,
+        kind: record.kind,
+        payload: record.payload.clone(),
+        deadline: record.deadline,
     }
 }

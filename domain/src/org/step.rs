@@ -12,6 +12,15 @@ use crate::record::{
 };
 use crate::rule::Worth;
 
+/// Characters kept of a reason that an agent gives.
+pub(super) const ERROR_CHARS: usize = 500;
+
+/// What is kept of a text that an agent made: no control characters (PostgreSQL stores no NUL), no more than
+/// `chars_max`.
+pub(super) fn text(made: &str, chars_max: usize) -> String {
+    made.trim().chars().filter(|c| !c.is_control()).take(chars_max).collect()
+}
+
 pub(super) struct Step<'a> {
     pub(super) org: &'a mut Org,
     pub(super) now: Timestamp,
@@ -47,6 +56,11 @@ impl<'a> Step<'a> {
         };
         self.events.push(event.clone());
         self.call_for_deliveries(&event, worth);
+    }
+
+    /// An instant of an agent's clock, which may be wrong: not later than now, not before the epoch.
+    pub(super) fn past(&self, at: Timestamp) -> Timestamp {
+        at.max(Timestamp::from_unix_ms(0)).min(self.now)
     }
 
     pub(super) fn write(&mut self, write: Write) {

@@ -1,0 +1,211 @@
+//! A database of one's own, and a home that remembers what it was told.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use pulse_actors::ports::{Confirm, Home, Journal, StoreError, Submission};
+use pulse_domain::record::{Batch, JournalEvent, Write};
+use pulse_protocol::Timestamp;
+use pulse_protocol::api::Plan;
+use pulse_protocol::ids::{EventId, OrgId};
+use pulse_store::admin::{Bootstrap, bootstrap};
+use pulse_store::seal::SecretKey;
+use pulse_store::{Database, JournalOptions, JournalWriter, Options};
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// No promise takes longer to keep.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A database that a test has for itself.
+pub struct Fresh {
+    pub url: String,
+}
+
+impl Fresh {
+    /// Connects without migrating.
+    pub async fn connect(&self) -> Database {
+        let options = Options { keys: vec![SecretKey::new(&[1; 32])], ..Options::default() };
+        Database::connect(&self.url, options).await.unwrap()
+    }
+
+    /// Connects and migrates.
+    pub async fn store(&self) -> Database {
+        let store = self.connect().await;
+        store.migrate().await.unwrap();
+        store
+    }
+
+    /// A connection that knows nothing of the store.
+    pub async fn raw(&self) -> DatabaseConnection {
+        sea_orm::Database::connect(&self.url).await.unwrap()
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
+}
+
+pub async fn on_sqlite<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("pulse.db").display());
+    promise(Arc::new(Fresh { url })).await;
+}
+
+pub async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
+    let Ok(server) = std::env::var("PULSE_TEST_POSTGRES_URL") else {
+        println!("SKIPPED, nothing was tested on PostgreSQL: PULSE_TEST_POSTGRES_URL is not set");
+        return;
+    };
+    let (base, parameters) = match server.split_once('?') {
+        Some((base, parameters)) => (base, format!("?{parameters}")),
+        None => (server.as_str(), String::new()),
+    };
+    // `postgres://user@host:port/database`: the fourth part is the database.
+    let base = base.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    let name = format!("pulse_test_{}", uuid::Uuid::new_v4().simple());
+    let admin = sea_orm::Database::connect(&server).await.unwrap();
+    admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let fresh = Fresh { url: format!("{base}/{name}{parameters}") };
+    let kept = AssertUnwindSafe(promise(Arc::new(fresh))).catch_unwind().await;
+    admin.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    if let Err(panic) = kept {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+pub fn at(ms: i64) -> Timestamp {
+    Timestamp::from_unix_ms(ms)
+}
+
+/// Makes an org.
+pub async fn org(store: &Database) -> OrgId {
+    let secret = EventId::new().to_string();
+    let wanted = Bootstrap {
+        email: &format!("{secret}@example.org"),
+        org_name: &secret,
+        plan: Plan::Unlimited,
+        password_hash: "$argon2id$none",
+        token_hash: &hash(&secret),
+        rotate: false,
+        now: at(1_000),
+    };
+    bootstrap(store, &wanted).await.unwrap().org_id
+}
+
+/// Some 32 bytes that differ for different texts.
+pub fn hash(text: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    for (place, byte) in text.bytes().enumerate() {
+        hash[place % 32] = byte.wrapping_add(hash[place % 32].rotate_left(3));
+    }
+    hash
+}
+
+pub fn event(seq: u64) -> JournalEvent {
+    JournalEvent {
+        seq,
+        id: EventId::new(),
+        name: "device.offline".into(),
+        at: at(i64::try_from(seq).unwrap() * 1_000),
+        data: format!(r#"{{"number":{seq}}}"#).into(),
+    }
+}
+
+/// What a home was told, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Committed(u64),
+    Unavailable,
+    Conflict,
+    Refused,
+}
+
+struct Ear(watch::Sender<Vec<Told>>);
+
+impl Confirm for Ear {
+    fn committed(&self, ticket: u64) {
+        self.0.send_modify(|told| told.push(Told::Committed(ticket)));
+    }
+
+    fn failed(&self, error: &StoreError) {
+        let news = match error {
+            StoreError::Unavailable(_) => Told::Unavailable,
+            StoreError::Conflict { .. } => Told::Conflict,
+            StoreError::Corrupt { .. } | StoreError::Exists { .. } => Told::Refused,
+        };
+        self.0.send_modify(|told| told.push(news));
+    }
+}
+
+/// One life of an org's home.
+pub struct Scribe {
+    pub home: Arc<Home>,
+    pub seq: u64,
+    pub ticket: u64,
+    told: watch::Receiver<Vec<Told>>,
+}
+
+impl Scribe {
+    pub fn new(org_id: OrgId, seq: u64) -> Self {
+        let (ear, told) = watch::channel(Vec::new());
+        Self { home: Home::new(org_id, Box::new(Ear(ear))), seq, ticket: 0, told }
+    }
+
+    /// The next submission, with this many events.
+    pub fn submission(&mut self, events: u64, writes: Vec<Write>) -> Submission {
+        self.ticket += 1;
+        let batch = Batch {
+            org_id: self.home.org_id,
+            after_seq: self.seq,
+            events: (1..=events).map(|nth| event(self.seq + nth)).collect(),
+            writes,
+        };
+        self.seq += events;
+        Submission { home: Arc::clone(&self.home), ticket: self.ticket, batch }
+    }
+
+    /// Submits and waits until it is durable.
+    pub async fn write(&mut self, journal: &JournalWriter, events: u64, writes: Vec<Write>) {
+        submit(journal, self.submission(events, writes)).await;
+        assert_eq!(self.outcome().await, Told::Committed(self.ticket));
+    }
+
+    /// What it was told, once `enough` holds.
+    pub async fn told_until(&mut self, enough: impl FnMut(&Vec<Told>) -> bool) -> Vec<Told> {
+        let told = timeout(DEADLINE, self.told.wait_for(enough)).await;
+        told.expect("told in time").expect("its home lives").clone()
+    }
+
+    /// What it was told last, once its last submission was answered or it failed.
+    pub async fn outcome(&mut self) -> Told {
+        let ticket = self.ticket;
+        let told = self
+            .told_until(|told| match told.last() {
+                Some(Told::Committed(last)) => *last == ticket,
+                Some(_) => true,
+                None => false,
+            })
+            .await;
+        told.last().unwrap().clone()
+    }
+
+    pub fn told(&self) -> Vec<Told> {
+        self.told.borrow().clone()
+    }
+}
+
+pub fn journal(store: &Database) -> JournalWriter {
+    JournalWriter::start(store, JournalOptions::default())
+}
+
+pub async fn submit(journal: &JournalWriter, submission: Submission) {
+    let mut submission = Box::new(submission);
+    while let Err(back) = journal.try_submit(*submission) {
+        submission = back;
+        timeout(DEADLINE, journal.room()).await.expect("room in time");
+    }
+}

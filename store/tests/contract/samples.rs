@@ -1,0 +1,290 @@
+//! Records of every kind, drawn at random.
+
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use pulse_domain::record::*;
+use pulse_protocol::Timestamp;
+use pulse_protocol::agent::CommandKind;
+use pulse_protocol::api::{
+    ChannelHealth, ChannelKind, CommandState, DeliveryState, OrgStatus, Plan, ScanState,
+};
+use pulse_protocol::ids::*;
+use pulse_protocol::status::{AgentState, CheckKind, DeviceStatus, Platform};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Draws values.
+pub struct Draw(TestRunner);
+
+impl Draw {
+    /// The same draws in each run.
+    pub fn new() -> Self {
+        Self(TestRunner::deterministic())
+    }
+
+    pub fn one<S: Strategy>(&mut self, strategy: S) -> S::Value {
+        strategy.new_tree(&mut self.0).unwrap().current()
+    }
+
+    pub fn some<S: Strategy>(&mut self, count: usize, strategy: S) -> Vec<S::Value> {
+        (0..count).map(|_| self.one(&strategy)).collect()
+    }
+}
+
+fn id<T: std::fmt::Debug>(from: fn(Uuid) -> T) -> impl Strategy<Value = T> {
+    any::<u128>().prop_map(move |bits| from(Uuid::from_u128(bits)))
+}
+
+/// Text with quotes, backslashes, control characters and characters beyond ASCII; no NUL, which PostgreSQL
+/// cannot store and no frame may carry into a table.
+fn text() -> impl Strategy<Value = String> {
+    proptest::collection::vec(
+        any::<char>().prop_filter("no NUL", |c| *c != '\0'),
+        0..20,
+    )
+    .prop_map(|chars| chars.into_iter().collect())
+}
+
+fn instant() -> impl Strategy<Value = Timestamp> {
+    (0..4_000_000_000_000_i64).prop_map(Timestamp::from_unix_ms)
+}
+
+fn of_words<T: Clone + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
+    select(all)
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    (text(), any::<i64>(), any::<bool>())
+        .prop_map(|(text, number, flag)| json!({"text": text, "list": [number, flag, null]}))
+}
+
+pub fn org(id: OrgId, slug: String) -> impl Strategy<Value = OrgRecord> {
+    let words = (of_words(Plan::ALL), of_words(OrgStatus::ALL), of(text()));
+    let numbers = (of(any::<u32>()), of(any::<u32>()), of(any::<u32>()), instant());
+    (text(), words, numbers).prop_map(move |(name, (plan, status, status_reason), numbers)| {
+        OrgRecord {
+            id,
+            name,
+            slug: slug.clone(),
+            plan,
+            status,
+            status_reason,
+            heartbeat_interval_ms: numbers.0,
+            heartbeat_timeout_ms: numbers.1,
+            offline_grace_ms: numbers.2,
+            created_at: numbers.3,
+        }
+    })
+}
+
+pub fn agent() -> impl Strategy<Value = AgentRecord> {
+    let facts = (text(), text(), of_words(Platform::ALL), text());
+    let facts = facts.prop_map(|(version, hostname, platform, arch)| AgentFacts {
+        version,
+        hostname,
+        platform,
+        arch,
+    });
+    let keys = (any::<[u8; 32]>(), text(), of((any::<[u8; 32]>(), instant())));
+    (id(AgentId::from_uuid), text(), any::<bool>(), keys, of(facts), instant()).prop_map(
+        |(id, name, enabled, (key_hash, key_prefix, previous_key), facts, created_at)| {
+            AgentRecord { id, name, enabled, key_hash, key_prefix, previous_key, facts, created_at }
+        },
+    )
+}
+
+pub fn presence() -> impl Strategy<Value = PresenceRecord> {
+    let agent = (id(AgentId::from_uuid), of_words(AgentState::ALL), instant());
+    (agent, of(instant()), of(instant())).prop_map(
+        |((agent_id, state, since), last_seen_at, back_by)| PresenceRecord {
+            agent_id,
+            state,
+            since,
+            last_seen_at,
+            back_by,
+        },
+    )
+}
+
+pub fn position() -> impl Strategy<Value = PositionRecord> {
+    (id(AgentId::from_uuid), text(), 0..=u64::try_from(i64::MAX).unwrap()).prop_map(
+        |(agent_id, spool_id, acked_seq)| PositionRecord {
+            agent_id,
+            spool_id: spool_id.into(),
+            acked_seq,
+        },
+    )
+}
+
+pub fn segment() -> impl Strategy<Value = SegmentRecord> {
+    let ids = (id(SegmentId::from_uuid), id(AgentId::from_uuid));
+    (ids, text(), text(), text(), any::<u32>(), any::<bool>(), of(instant())).prop_map(
+        |((id, agent_id), name, cidr, interface, scan_interval_s, enabled, last_scan_at)| {
+            SegmentRecord {
+                id,
+                agent_id,
+                name,
+                cidr,
+                interface,
+                scan_interval_s,
+                enabled,
+                last_scan_at,
+            }
+        },
+    )
+}
+
+fn check() -> impl Strategy<Value = CheckSpec> {
+    let what = (id(CheckId::from_uuid), of_words(CheckKind::ALL), of(any::<u16>()), of(text()));
+    (what, any::<u32>(), any::<u32>(), any::<u32>(), of(json())).prop_map(
+        |((id, check, port, url), interval_s, timeout_ms, failure_threshold, expect)| CheckSpec {
+            id,
+            check,
+            port,
+            url,
+            interval_s,
+            timeout_ms,
+            failure_threshold,
+            expect,
+        },
+    )
+}
+
+pub fn device() -> impl Strategy<Value = DeviceRecord> {
+    let ids = (
+        id(DeviceId::from_uuid),
+        id(AgentId::from_uuid),
+        of(id(SegmentId::from_uuid)),
+        of(id(CategoryId::from_uuid)),
+    );
+    let checks = proptest::collection::vec(check(), 0..4);
+    (ids, text(), text(), of(text()), checks, instant()).prop_map(
+        |((id, agent_id, segment_id, category_id), name, address, mac, checks, created_at)| {
+            DeviceRecord {
+                id,
+                agent_id,
+                segment_id,
+                category_id,
+                name,
+                address,
+                mac,
+                checks,
+                created_at,
+            }
+        },
+    )
+}
+
+pub fn device_state() -> impl Strategy<Value = DeviceStateRecord> {
+    let key = prop_oneof![
+        id(CheckId::from_uuid).prop_map(CheckKey::Configured),
+        of_words(CheckKind::ALL).prop_map(CheckKey::Implicit),
+    ];
+    let check = (key, of_words(DeviceStatus::ALL), any::<u32>());
+    let check = check.prop_map(|(key, status, failures)| CheckState { key, status, failures });
+    let status = (of_words(DeviceStatus::ALL), of(of_words(DeviceStatus::ALL)), instant());
+    let time = of(0.0..100_000.0_f64);
+    (id(DeviceId::from_uuid), status, time, proptest::collection::vec(check, 0..4)).prop_map(
+        |(device_id, (status, known, since), response_time_ms, checks)| DeviceStateRecord {
+            device_id,
+            status,
+            known,
+            since,
+            response_time_ms,
+            checks,
+        },
+    )
+}
+
+pub fn scan() -> impl Strategy<Value = ScanRecord> {
+    let ids = (id(ScanId::from_uuid), id(AgentId::from_uuid), id(SegmentId::from_uuid), text());
+    let times = (of_words(ScanState::ALL), instant(), instant());
+    (ids, times, any::<u32>(), any::<u32>(), of(text())).prop_map(
+        |(ids, (state, started_at, ended_at), devices_found, devices_new, error)| ScanRecord {
+            id: ids.0,
+            agent_id: ids.1,
+            segment_id: ids.2,
+            segment_name: ids.3,
+            state,
+            started_at,
+            finished_at: (state != ScanState::Running).then_some(ended_at),
+            devices_found,
+            devices_new,
+            error,
+        },
+    )
+}
+
+/// A command that has not ended.
+pub fn command() -> impl Strategy<Value = CommandRecord> {
+    let open = select(vec![CommandState::Issued, CommandState::Delivered, CommandState::Running]);
+    let ids = (id(CommandId::from_uuid), id(AgentId::from_uuid), of_words(CommandKind::ALL));
+    (ids, json(), open, instant(), instant(), of(json()), of(text())).prop_map(
+        |((id, agent_id, kind), payload, state, issued_at, deadline, result, error)| {
+            CommandRecord {
+                id,
+                agent_id,
+                kind,
+                payload,
+                state,
+                issued_at,
+                deadline,
+                result,
+                error,
+            }
+        },
+    )
+}
+
+pub fn channel() -> impl Strategy<Value = ChannelRecord> {
+    let words = (of_words(ChannelKind::ALL), of_words(ChannelHealth::ALL));
+    let secrets = proptest::collection::vec(text(), 0..3);
+    (id(ChannelId::from_uuid), text(), words, json(), secrets, any::<bool>(), instant()).prop_map(
+        |(id, name, (kind, health), config, secrets, enabled, created_at)| ChannelRecord {
+            id,
+            name,
+            kind,
+            config,
+            secrets,
+            enabled,
+            health,
+            created_at,
+        },
+    )
+}
+
+pub fn rule() -> impl Strategy<Value = RuleRecord> {
+    let lists = (
+        proptest::collection::vec(text(), 0..4),
+        proptest::collection::vec(id(ChannelId::from_uuid), 0..4),
+    );
+    (id(RuleId::from_uuid), text(), lists, any::<bool>(), instant()).prop_map(
+        |(id, name, (event_types, channel_ids), enabled, created_at)| RuleRecord {
+            id,
+            name,
+            event_types,
+            channel_ids,
+            enabled,
+            created_at,
+        },
+    )
+}
+
+/// A delivery for event `event_seq` that is due at `due_at`.
+pub fn delivery(channel_id: ChannelId, event_seq: u64, due_at: Option<i64>) -> DeliveryRecord {
+    DeliveryRecord {
+        id: DeliveryId::new(),
+        channel_id,
+        rule_id: RuleId::new(),
+        event_id: EventId::new(),
+        event_seq,
+        event_name: "device.offline".to_owned(),
+        state: if due_at.is_some() { DeliveryState::Queued } else { DeliveryState::Delivered },
+        tries: 0,
+        next_attempt_at: due_at.map(Timestamp::from_unix_ms),
+        created_at: Timestamp::from_unix_ms(1),
+    }
+}
