@@ -43,7 +43,7 @@ release: tools $(UI_DIST) ## Build all programs for use and for measuring
 demo: build ## Run a hub with three agents and a webhook receiver on this machine
 	@$(TARGET_DIR)/debug/pulse-hub demo
 
-test: $(UI_MODULES) ## Run every test, on SQLite and on PostgreSQL; what is missing is installed
+test: $(UI_DIST) ## Run every test, on SQLite and on PostgreSQL; what is missing is installed
 	@scripts/test-env $(PYTHON) scripts/run_tests.py
 
 check: check-ui check-rust check-dependencies ## Formatting, lints, types and the policy for dependencies

@@ -52,6 +52,8 @@ class Stage:
 CARGO_TEST = (r"test result: \w+\. (\d+) passed", r"test result: \w+\. \d+ passed; (\d+) failed")
 NEXTEST = (r"Summary \[.*?(\d+) passed", r"Summary \[.*?(\d+) (?:failed|timed out|exec failed)")
 PYTEST = (r"^(?:=+ )?(?:.*, )?(\d+) passed.* in [\d.]+s", r"^(?:=+ )?(?:.*?, )?(\d+) (?:failed|errors?).* in [\d.]+s")
+# Most of these tests wait for time to pass: several at once cost no more than one.
+PYTEST_OPTIONS = ["-q", "--no-header", "--tb=short", "-n", "4"]
 VITEST = (r"^\s*Tests .*?(\d+) passed", r"^\s*Tests .*?(\d+) failed")
 NODE = (r"^(?:#|ℹ) pass (\d+)", r"^(?:#|ℹ) (?:fail|cancelled) (\d+)")
 
@@ -65,7 +67,7 @@ def stages(postgres_url: str) -> list[Stage]:
         Stage("ui", ["npm", "test"], VITEST, ui),
         Stage("build", ["cargo", "build", "--workspace", "--bins"], None),
         *rust_stages(),
-        Stage("wire", [os.environ["PULSE_TEST_PYTHON"], "-m", "pytest", "-q", "--no-header"], PYTEST, ROOT / "tests"),
+        Stage("wire", [os.environ["PULSE_TEST_PYTHON"], "-m", "pytest", *PYTEST_OPTIONS], PYTEST, ROOT / "tests"),
         Stage("page", ["npm", "run", "test:browser"], NODE, ui),
         Stage("page-on-hub", ["npm", "run", "test:hub"], NODE, ui),
         Stage("kill-sqlite", [*kill, "--database", "sqlite"], None),

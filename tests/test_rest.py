@@ -397,7 +397,7 @@ def test_no_error_shows_the_inside(account: Account):
 
 
 def test_the_page_is_served(hub: Hub):
-    page = httpx.get(hub.url)
+    page = httpx.get(hub.url, headers={"accept": "text/html,*/*;q=0.8"})
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
     assert "content-security-policy" in page.headers
     [script] = re.findall(r'src="(/assets/[^"]+\.js)"', page.text)[:1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from pulse.agent import Agent
 from pulse.hub import Hub
@@ -19,13 +21,23 @@ def agent(hub: Hub, quick: Account):
         yield agent
 
 
-def only_delivery(account: Account) -> dict:
-    [delivery] = account.get("/deliveries")["items"]
-    return delivery
+def delivery_that(account: Account, what: str, holds: Callable[[dict], object]) -> dict:
+    """The org's only delivery, as soon as there is one and this holds of it."""
+
+    def found() -> dict | None:
+        deliveries = account.get("/deliveries")["items"]
+        assert len(deliveries) <= 1
+        return next(filter(holds, deliveries), None)
+
+    return until(what, found, within_s=30)
 
 
-def delivered(account: Account, state: str, within_s: float = 30) -> dict:
-    return until(f"the delivery is {state}", lambda: (it := only_delivery(account))["state"] == state and it, within_s)
+def delivered(account: Account, state: str) -> dict:
+    return delivery_that(account, f"the delivery is {state}", lambda it: it["state"] == state)
+
+
+def attempted(account: Account) -> dict:
+    return delivery_that(account, "an attempt is recorded", lambda it: it["attempts"])
 
 
 def verify(secret: str, call: Call) -> None:
@@ -155,7 +167,7 @@ def test_a_redirect_is_not_followed_and_is_no_success(quick: Account, agent: Age
         quick.add_alert(receiver.url, "agent.offline")
         agent.cut()
         receiver.wait(1)
-        delivery = until("the attempt is known", lambda: (it := only_delivery(quick))["attempts"] and it)
+        delivery = attempted(quick)
         assert delivery["attempts"][0]["status"] == 302
         assert delivery["state"] in ("retrying", "dead")
         assert elsewhere.calls == []
@@ -273,7 +285,7 @@ def test_a_delivery_survives_kill_9(own_hub):
         with Agent(hub, key).connect() as agent:
             agent.cut()
         [first, *_] = receiver.wait(1)
-        until("the failure is recorded", lambda: only_delivery(account)["attempts"])
+        attempted(account)
         hub.kill()
         is_down = False
         before = len(receiver.calls)

@@ -72,7 +72,15 @@ impl ChannelActor {
     /// A channel that has not looked yet; nothing runs until it is started.
     #[must_use]
     pub const fn new(org_id: OrgId, channel_id: ChannelId, ports: Ports) -> Self {
-        Self { org_id, channel_id, ports, busy: false, nudged: false, resting: false, wake_up: None }
+        Self {
+            org_id,
+            channel_id,
+            ports,
+            busy: false,
+            nudged: false,
+            resting: false,
+            wake_up: None,
+        }
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -84,9 +92,17 @@ impl ChannelActor {
         if let Some(armed) = self.wake_up.take() {
             ctx.cancel_future(armed);
         }
-        let round = Round { org_id: self.org_id, channel_id: self.channel_id, ports: self.ports.clone() };
-        let span = info_span!("channel.round", org.id = %self.org_id, channel.id = %self.channel_id);
-        ctx.spawn(round.run().instrument(span).into_actor(self).map(|then, channel, ctx| channel.looked(&then, ctx)));
+        let round =
+            Round { org_id: self.org_id, channel_id: self.channel_id, ports: self.ports.clone() };
+        let span =
+            info_span!("channel.round", org.id = %self.org_id, channel.id = %self.channel_id);
+        ctx.spawn(
+            round
+                .run()
+                .instrument(span)
+                .into_actor(self)
+                .map(|then, channel, ctx| channel.looked(&then, ctx)),
+        );
     }
 
     fn looked(&mut self, then: &Then, ctx: &mut Context<Self>) {
@@ -158,7 +174,9 @@ impl Round {
     async fn try_all(&self) -> Result<Then, StoreError> {
         let (org_id, channel_id, store) = (self.org_id, self.channel_id, &self.ports.store);
         loop {
-            let Some(channel) = store.channel(org_id, channel_id).await? else { return Ok(Then::Rest) };
+            let Some(channel) = store.channel(org_id, channel_id).await? else {
+                return Ok(Then::Rest);
+            };
             if !channel.enabled || channel.health == ChannelHealth::Disabled {
                 return Ok(Then::Rest);
             }
@@ -178,8 +196,14 @@ impl Round {
         }
     }
 
-    async fn attempt(&self, channel: &ChannelRecord, due: DueDelivery) -> Result<AttemptOutcome, NotStored> {
+    async fn attempt(
+        &self,
+        channel: &ChannelRecord,
+        due: DueDelivery,
+    ) -> Result<AttemptOutcome, NotStored> {
         let DueDelivery { delivery, event } = due;
+        // Without a home the outcome could not be stored, and the receiver would get the message again and again.
+        self.ports.directory.org(self.org_id).await.map_err(|_| NotStored)?;
         let at = self.ports.clock.now();
         let message = Message { org_id: self.org_id, delivery_id: delivery.id, event, at };
         let span = info_span!("delivery.attempt", delivery.id = %delivery.id, change.id = %message.event.id, attempt = delivery.tries + 1);
@@ -214,8 +238,12 @@ fn told(verdict: Verdict, at: Timestamp, took: Duration) -> (Attempt, Option<Dur
         Verdict::Retry { status, error, retry_after } => {
             (AttemptOutcome::Retry, status, Some(error), retry_after)
         }
-        Verdict::Permanent { status, error } => (AttemptOutcome::Permanent, status, Some(error), None),
-        Verdict::Gone => (AttemptOutcome::Gone, Some(410), Some("the receiver is gone".to_owned()), None),
+        Verdict::Permanent { status, error } => {
+            (AttemptOutcome::Permanent, status, Some(error), None)
+        }
+        Verdict::Gone => {
+            (AttemptOutcome::Gone, Some(410), Some("the receiver is gone".to_owned()), None)
+        }
     };
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     (Attempt { at, duration_ms, outcome, status, error }, retry_after)

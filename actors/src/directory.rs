@@ -143,9 +143,25 @@ impl Directory {
         };
         let address = cell.get_or_try_init(|| self.start_org(org_id)).await;
         if matches!(address, Err(AskError::NoSuchOrg)) {
-            self.forget_org(org_id);
+            self.drop_empty_slot(org_id, &cell);
+        }
+        if self.inner.draining.load(Ordering::Acquire) {
+            // Started while the drain began, so it may have been overlooked: nobody may use it.
+            return Err(AskError::Unavailable);
         }
         address.cloned()
+    }
+
+    /// Drops the slot of an org that does not exist, unless somebody else is about to start it.
+    fn drop_empty_slot(&self, org_id: OrgId, cell: &Arc<OnceCell<Addr<OrgActor>>>) {
+        let mut orgs = self.inner.orgs.lock();
+        let unused = |slot: &Slot<OrgActor>| {
+            // The slot's own and the caller's; another is another caller's.
+            Arc::ptr_eq(&slot.address, cell) && Arc::strong_count(cell) == 2 && cell.get().is_none()
+        };
+        if orgs.get(&org_id).is_some_and(unused) {
+            orgs.remove(&org_id);
+        }
     }
 
     async fn start_org(&self, org_id: OrgId) -> Result<Addr<OrgActor>, AskError> {
@@ -179,9 +195,12 @@ impl Directory {
         self.inner.viewers_here.load(Ordering::Relaxed) > 0
     }
 
-    /// Forgets the home of an org, so that the next call starts it anew.
-    pub fn forget_org(&self, org_id: OrgId) {
-        if let Some(slot) = self.inner.orgs.lock().get_mut(&org_id) {
+    /// Forgets a home that stops, so that the next call starts the org anew.
+    pub fn forget_org(&self, org_id: OrgId, home: &Addr<OrgActor>) {
+        // Its successor may be there already, and must stay the only one.
+        if let Some(slot) = self.inner.orgs.lock().get_mut(&org_id)
+            && slot.address.get() == Some(home)
+        {
             slot.address = Arc::default();
         }
     }
@@ -192,10 +211,13 @@ impl Directory {
     ///
     /// See [`AskError`].
     pub async fn request(&self, org_id: OrgId, request: Request) -> Result<Reply, AskError> {
-        let home = self.org(org_id).await?;
         let (answer, answered) = oneshot::channel();
-        home.send(Ask { request, answer }).await.map_err(|_| AskError::Unavailable)?;
-        answer_of(answered).await
+        let asked = async {
+            let home = self.org(org_id).await?;
+            home.send(Ask { request, answer }).await.map_err(|_| AskError::Unavailable)?;
+            answered.await.map_err(|_| AskError::Unavailable)?
+        };
+        in_time(asked).await
     }
 
     /// Asks an org a question; answers once everything the answer tells is durable.
@@ -204,18 +226,26 @@ impl Directory {
     ///
     /// See [`AskError`].
     pub async fn read(&self, org_id: OrgId, query: Query) -> Result<Reply, AskError> {
-        let home = self.org(org_id).await?;
         let (answer, answered) = oneshot::channel();
-        home.send(Read { query, answer }).await.map_err(|_| AskError::Unavailable)?;
-        answer_of(answered).await
+        let asked = async {
+            let home = self.org(org_id).await?;
+            home.send(Read { query, answer }).await.map_err(|_| AskError::Unavailable)?;
+            answered.await.map_err(|_| AskError::Unavailable)?
+        };
+        in_time(asked).await
     }
 
     /// Sends every socket away and stops every home, once what they have taken is durable and told. No home starts
     /// again. Returns when all have stopped, or after `patience`.
     pub async fn drain(&self, reconnect_after_ms: u64, patience: Duration) {
         self.inner.draining.store(true, Ordering::Release);
-        let homes: Vec<Addr<OrgActor>> =
-            self.inner.orgs.lock().values().filter_map(|slot| slot.address.get().cloned()).collect();
+        let homes: Vec<Addr<OrgActor>> = self
+            .inner
+            .orgs
+            .lock()
+            .values()
+            .filter_map(|slot| slot.address.get().cloned())
+            .collect();
         let all = homes.into_iter().map(|home| async move {
             let (stopped, has_stopped) = oneshot::channel();
             if home.send(Drain { reconnect_after_ms, stopped }).await.is_ok() {
@@ -224,7 +254,9 @@ impl Directory {
             }
         });
         if tokio::time::timeout(patience, futures_util::future::join_all(all)).await.is_err() {
-            warn!("some homes did not stop in time; what they had taken and not told will be sent again");
+            warn!(
+                "some homes did not stop in time; what they had taken and not told will be sent again"
+            );
         }
     }
 
@@ -301,22 +333,21 @@ impl Directory {
     pub async fn reload_changed(&self, since: pulse_protocol::Timestamp) -> Result<(), StoreError> {
         let store = &self.inner.ports.store;
         for org_id in store.orgs_changed_since(since).await? {
-            let home = self.inner.orgs.lock().get(&org_id).and_then(|slot| slot.address.get().cloned());
+            let home =
+                self.inner.orgs.lock().get(&org_id).and_then(|slot| slot.address.get().cloned());
             if let (Some(home), Some(record)) = (home, store.org(org_id).await?) {
-                if home.send(Reload(Box::new(record))).await.is_err() {
-                    debug!(org.id = %org_id, "the home is gone; the next one loads the new settings");
-                }
+                // Rare, and one busy home must not hold up the others' settings. One that is gone needs none: the
+                // next one loads them.
+                home.do_send(Reload(Box::new(record)));
             }
         }
         Ok(())
     }
 }
 
-async fn answer_of(answered: oneshot::Receiver<Result<Reply, AskError>>) -> Result<Reply, AskError> {
-    match tokio::time::timeout(ANSWER_WITHIN, answered).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) | Err(_) => Err(AskError::Unavailable),
-    }
+/// An asker that gives up while its question waits in the mailbox takes the question back.
+async fn in_time(asked: impl Future<Output = Result<Reply, AskError>>) -> Result<Reply, AskError> {
+    tokio::time::timeout(ANSWER_WITHIN, asked).await.unwrap_or(Err(AskError::Unavailable))
 }
 
 /// Ids are random in their low bits, so those spread them evenly.

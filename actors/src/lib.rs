@@ -19,3 +19,5 @@ pub mod link;
 pub mod metrics;
 pub mod org;
 pub mod ports;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -35,6 +35,13 @@ pub enum AgentPush {
     HomeLost,
 }
 
+impl AgentPush {
+    /// Whether the socket ends with it.
+    const fn closes(&self) -> bool {
+        matches!(self, Self::Close(_) | Self::Error(_, Some(_)))
+    }
+}
+
 /// What a connection and its home share: how far the window is, and when the agent was last heard.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -64,13 +71,13 @@ impl Shared {
         self.changed.notify_waiters();
     }
 
-    /// Notes that nothing more will become durable through this home.
+    /// Notes that nothing more will be acked through this link: the home is gone, or it closed the socket.
     fn lose(&self) {
         self.is_lost.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    /// Waits until at least `seq` is durable, or the home is gone.
+    /// Waits until at least `seq` is durable, or nothing more will be acked.
     pub async fn acked_at_least(&self, seq: u64) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -114,7 +121,12 @@ pub struct AgentLink {
 impl AgentLink {
     /// Says something to the agent's socket. Never waits: what is said is bounded by what the agent sent.
     pub fn tell(&self, push: AgentPush) {
+        let closes = push.closes();
         self.edge.do_send(push);
+        if closes {
+            // A session that waits for an ack reads no mail: it must not wait for one that will never come.
+            self.shared.lose();
+        }
     }
 }
 
@@ -122,6 +134,23 @@ impl Drop for AgentLink {
     fn drop(&mut self) {
         self.shared.lose();
         self.edge.do_send(AgentPush::HomeLost);
+    }
+}
+
+/// A frame that many viewers get. Shared by them, and so is its form on the socket.
+#[derive(Debug)]
+pub struct SharedFrame {
+    /// The frame as JSON text.
+    pub json: Bytes,
+    /// The frame as the socket carries it, made by the first edge that needs it.
+    pub on_the_wire: OnceLock<Bytes>,
+}
+
+impl SharedFrame {
+    /// A frame that no edge has needed yet.
+    #[must_use]
+    pub fn new(json: Bytes) -> Arc<Self> {
+        Arc::new(Self { json, on_the_wire: OnceLock::new() })
     }
 }
 
@@ -153,8 +182,8 @@ pub struct Chunk {
 pub enum ViewerPush {
     /// The next events.
     Events(Arc<Chunk>),
-    /// News without a number, as a whole frame of JSON text.
-    Ephemeral(Bytes),
+    /// News without a number.
+    Ephemeral(Arc<SharedFrame>),
     /// Nothing more will come of this watch: watch again, from a snapshot if there is a reason.
     Lost(ViewerId, Option<ResyncReason>),
 }

@@ -43,8 +43,14 @@ impl Metrics {
             orgs: gauge("pulse_orgs", "Orgs that have a home on this node")?,
             agents: gauge("pulse_agents_attached", "Agents attached to homes on this node")?,
             viewers: gauge("pulse_viewers", "Dashboards watching homes on this node")?,
-            starts: IntCounterVec::new(Opts::new("pulse_actor_starts_total", "Actors started"), &["kind"])?,
-            failed_homes: IntCounter::new("pulse_failed_homes_total", "Homes thrown away after a failed commit")?,
+            starts: IntCounterVec::new(
+                Opts::new("pulse_actor_starts_total", "Actors started"),
+                &["kind"],
+            )?,
+            failed_homes: IntCounter::new(
+                "pulse_failed_homes_total",
+                "Homes thrown away after a failed commit",
+            )?,
             pushed: IntCounter::new("pulse_events_pushed_total", "Events pushed, once per viewer")?,
             push_lag: Histogram::with_opts(
                 HistogramOpts::new("pulse_push_lag_seconds", "From decision to push").buckets(lag),
@@ -59,7 +65,8 @@ impl Metrics {
                 &["outcome"],
             )?,
             attempt_duration: Histogram::with_opts(
-                HistogramOpts::new("pulse_delivery_attempt_seconds", "Duration of attempts").buckets(slow),
+                HistogramOpts::new("pulse_delivery_attempt_seconds", "Duration of attempts")
+                    .buckets(slow),
             )?,
         };
         for collector in metrics.collectors() {

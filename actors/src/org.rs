@@ -25,6 +25,7 @@ use pulse_domain::record::{Batch, JournalEvent};
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId};
+use pulse_protocol::status::Cause;
 use tracing::{debug, error, info_span};
 
 pub use fanout::encode;
@@ -39,12 +40,16 @@ use crate::link::{AgentLink, AgentPush};
 use crate::metrics::Metrics;
 use crate::org::confirm::JournalConfirm;
 use crate::org::fanout::Fanout;
-use crate::ports::{Clock, Home, Journal, OrgStore, Submission};
+use crate::ports::{Clock, Home, Journal, OrgStore, StoreError, Submission};
 
 /// A home that nobody needed for this long is stopped.
 pub const IDLE_AFTER: Duration = Duration::from_secs(300);
 /// How often a home looks whether it is idle.
 const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// How often a home looks for agents that are silent although their sockets do not say so.
+const SILENCE_CHECK: Duration = Duration::from_secs(5);
+/// A socket ends a silent connection itself. One whose peer does not read cannot: the home does, this much later.
+const SILENCE_SLACK: Duration = Duration::from_secs(5);
 /// Frames of an org that may wait: enough to keep the journal's groups full while a commit runs, few enough that a
 /// busy org stops the reading of its agents' sockets instead of growing.
 const MAILBOX: usize = 256;
@@ -79,7 +84,8 @@ struct Pending {
 pub struct OrgActor {
     org: Org,
     ports: Ports,
-    home: Option<Arc<Home>>,
+    /// Known once it is started.
+    started: Option<(Addr<Self>, Arc<Home>)>,
     ids: TimeOrderedIds,
     next_ticket: u64,
     pending: VecDeque<Pending>,
@@ -88,6 +94,7 @@ pub struct OrgActor {
     wake_up: Option<(Timestamp, SpawnHandle)>,
     draining: Option<Drain>,
     used_at: tokio::time::Instant,
+    silent: HashSet<ConnectionId>,
 }
 
 impl OrgActor {
@@ -98,7 +105,7 @@ impl OrgActor {
             fanout: Fanout::new(ports.metrics.clone(), Arc::clone(&ports.viewers_here)),
             org,
             ports,
-            home: None,
+            started: None,
             ids: TimeOrderedIds,
             next_ticket: 1,
             pending: VecDeque::new(),
@@ -106,6 +113,7 @@ impl OrgActor {
             wake_up: None,
             draining: None,
             used_at: tokio::time::Instant::now(),
+            silent: HashSet::new(),
         }
     }
 
@@ -148,7 +156,8 @@ impl OrgActor {
         for event in &batch.events {
             debug!(org.id = %batch.org_id, change.id = %event.id, seq = event.seq, event = %event.name, ticket, "decided");
         }
-        let Some(home) = self.home.clone() else { return };
+        let Some((_, home)) = &self.started else { return };
+        let home = Arc::clone(home);
         let submission = Submission { home, ticket, batch };
         if let Err(submission) = self.ports.journal.try_submit(submission) {
             self.wait_for_room(*submission, ctx);
@@ -231,8 +240,8 @@ impl OrgActor {
             link.tell(AgentPush::Drain(reconnect_after_ms));
             link.tell(AgentPush::Close(CloseCode::GoingAway));
         }
-        self.ports.directory.forget_org(self.org.id());
-        ctx.terminate();
+        self.ports.directory.forget_org(self.org.id(), &ctx.address());
+        ctx.stop();
     }
 
     /// Carries out effects. Acks are collected: only the last one of a socket says something new.
@@ -260,8 +269,15 @@ impl OrgActor {
                     acks.clear();
                     self.push(connection, AgentPush::Error(error, code));
                 }
-                Effect::Close(connection, code) => self.push(connection, AgentPush::Close(code)),
-                Effect::Config(connection, config) => self.push(connection, AgentPush::Config(config)),
+                Effect::Close(connection, code) => {
+                    // What was acked before must not be lost with the socket.
+                    self.send_acks(acks);
+                    acks.clear();
+                    self.push(connection, AgentPush::Close(code));
+                }
+                Effect::Config(connection, config) => {
+                    self.push(connection, AgentPush::Config(config))
+                }
                 Effect::Command(connection, command) => {
                     let command_id = command.command_id;
                     self.push(connection, AgentPush::Command(command));
@@ -299,10 +315,15 @@ impl OrgActor {
 
     /// Shows how an agent is to those who watch, where that is no event.
     fn show_state(&mut self, agent_id: AgentId) {
+        self.fanout.outdate_snapshot();
         if let Some(state) = self.org.agent_state(agent_id) {
             let data = serde_json::json!({ "agent_id": agent_id, "state": state });
             let at = self.ports.clock.now();
-            self.fanout.ephemeral(pulse_protocol::dashboard::EphemeralName::AgentHeartbeat, at, data);
+            self.fanout.ephemeral(
+                pulse_protocol::dashboard::EphemeralName::AgentHeartbeat,
+                at,
+                data,
+            );
         }
     }
 
@@ -339,9 +360,34 @@ impl OrgActor {
             && self.org.is_idle()
             && self.used_at.elapsed() >= IDLE_AFTER;
         if idle {
-            self.ports.directory.forget_org(self.org.id());
+            self.ports.directory.forget_org(self.org.id(), &ctx.address());
             ctx.stop();
         }
+    }
+
+    /// Ends connections that were silent for two looks in a row: after one, they may only have been held up with
+    /// this home.
+    fn hang_up_silent(&mut self, ctx: &mut Context<Self>) {
+        let heard_after = self.org.liveness().heartbeat_timeout + SILENCE_SLACK;
+        let now = self.ports.clock.now();
+        let is_silent = |link: &AgentLink| {
+            link.shared.last_seen_at().is_some_and(|at| now.duration_since(at) > heard_after)
+        };
+        let silent: HashSet<_> = self
+            .agents
+            .iter()
+            .filter(|(_, link)| is_silent(link))
+            .map(|(connection, _)| *connection)
+            .collect();
+        let before = std::mem::take(&mut self.silent);
+        for connection in silent.intersection(&before).copied() {
+            if let Some(link) = self.agents.get(&connection) {
+                link.tell(AgentPush::Close(CloseCode::HeartbeatTimeout));
+                let (agent_id, cause) = (link.agent_id, Cause::HeartbeatTimeout);
+                ctx.notify(Take(Input::HangUp { agent_id, connection, cause }));
+            }
+        }
+        self.silent = silent;
     }
 
     fn used(&mut self) {
@@ -354,16 +400,24 @@ impl Actor for OrgActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.home = Some(Home::new(self.org.id(), Box::new(JournalConfirm::new(ctx.address()))));
+        let home = Home::new(self.org.id(), Box::new(JournalConfirm::new(ctx.address())));
+        self.started = Some((ctx.address(), home));
         self.ports.metrics.orgs.inc();
         self.arm_wake_up(ctx);
         ctx.run_interval(IDLE_CHECK, |home, ctx| home.stop_if_idle(ctx));
+        ctx.run_interval(SILENCE_CHECK, Self::hang_up_silent);
     }
 }
 
 impl Drop for OrgActor {
     fn drop(&mut self) {
-        if self.home.is_some() {
+        if let Some((address, home)) = &self.started {
+            // Before the links are dropped: who hears from them that it is gone must not find it again.
+            self.ports.directory.forget_org(self.org.id(), address);
+            if !self.pending.is_empty() {
+                // It fell. What it decided and nobody was told of must not be written behind its successor's back.
+                home.fail(&StoreError::Unavailable("the home fell".into()));
+            }
             self.ports.metrics.orgs.dec();
             self.ports.metrics.undurable.sub(i64::try_from(self.pending.len()).unwrap_or(0));
             self.ports.metrics.agents.sub(i64::try_from(self.agents.len()).unwrap_or(0));
@@ -446,7 +500,13 @@ impl Handler<Tried> for OrgActor {
         self.used();
         let now = self.ports.clock.now();
         let outcome = self.org.take(Input::Attempted(Box::new(attempted)), now, &mut self.ids);
-        self.submit(outcome, Some(Box::new(move || { let _ = done.send(()); })), ctx);
+        self.submit(
+            outcome,
+            Some(Box::new(move || {
+                let _ = done.send(());
+            })),
+            ctx,
+        );
     }
 }
 
@@ -466,8 +526,8 @@ impl Handler<Watch> for OrgActor {
                 drop(answer.send(WatchAnswer::Resume { durable }));
             }
             _ => {
-                let json = self.fanout.snapshot(&self.org);
-                let tell = move || drop(answer.send(WatchAnswer::Snapshot { seq: decided, json }));
+                let frame = self.fanout.snapshot(&self.org);
+                let tell = move || drop(answer.send(WatchAnswer::Snapshot { seq: decided, frame }));
                 self.tell_when_durable(vec![], Some(Box::new(tell)), ctx);
             }
         }
@@ -515,7 +575,7 @@ impl Handler<Failed> for OrgActor {
     fn handle(&mut self, Failed(message): Failed, ctx: &mut Context<Self>) {
         error!(org.id = %self.org.id(), error = %message, undurable = self.pending.len(), "a commit failed; the home starts anew from the store");
         self.ports.metrics.failed_homes.inc();
-        self.ports.directory.forget_org(self.org.id());
-        ctx.terminate();
+        self.ports.directory.forget_org(self.org.id(), &ctx.address());
+        ctx.stop();
     }
 }

@@ -44,7 +44,11 @@ mod tests {
             (Degraded, Gone, Some(410), Disabled),
             (Disabled, Accepted, Some(200), Disabled),
         ] {
-            assert_eq!(after_attempt(health, outcome, status), expected, "{health} {outcome} {status:?}");
+            assert_eq!(
+                after_attempt(health, outcome, status),
+                expected,
+                "{health} {outcome} {status:?}"
+            );
         }
     }
 }

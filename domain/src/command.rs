@@ -26,17 +26,26 @@ pub const fn is_ended(state: CommandState) -> bool {
 
 /// The state after the agent reported `progress`, if that is a change.
 #[must_use]
-pub const fn after_progress(state: CommandState, progress: CommandProgress) -> Option<CommandState> {
+pub const fn after_progress(
+    state: CommandState,
+    progress: CommandProgress,
+) -> Option<CommandState> {
     match (state, progress) {
         (CommandState::Issued | CommandState::Delivered, CommandProgress::Running) => {
             Some(CommandState::Running)
         }
         (
-            CommandState::Issued | CommandState::Delivered | CommandState::Running | CommandState::Expired,
+            CommandState::Issued
+            | CommandState::Delivered
+            | CommandState::Running
+            | CommandState::Expired,
             CommandProgress::Succeeded,
         ) => Some(CommandState::Succeeded),
         (
-            CommandState::Issued | CommandState::Delivered | CommandState::Running | CommandState::Expired,
+            CommandState::Issued
+            | CommandState::Delivered
+            | CommandState::Running
+            | CommandState::Expired,
             CommandProgress::Failed,
         ) => Some(CommandState::Failed),
         _ => None,

@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn the_receiver_is_left_alone_as_long_as_it_asked_but_not_for_ever() {
-        let at = |asked| after_attempt(AttemptOutcome::Retry, 1, Some(asked), 1.0, NOW).next_attempt_at;
+        let at =
+            |asked| after_attempt(AttemptOutcome::Retry, 1, Some(asked), 1.0, NOW).next_attempt_at;
         assert_eq!(at(Duration::from_secs(60)), Some(NOW + Duration::from_secs(60)));
         assert_eq!(at(Duration::from_secs(9_000_000)), Some(NOW + RETRY_AFTER_MAX));
     }

@@ -104,8 +104,14 @@ impl DeviceState {
     pub fn check_status(&self, key: CheckKey) -> DeviceStatus {
         match self.status {
             DeviceStatus::Unknown => DeviceStatus::Unknown,
-            _ => self.check(key).map_or(DeviceStatus::Unknown, |check| check.status),
+            _ => self.result(key),
         }
+    }
+
+    /// The last result of one check that was believed, even while nobody can tell how the device is.
+    #[must_use]
+    pub fn result(&self, key: CheckKey) -> DeviceStatus {
+        self.check(key).map_or(DeviceStatus::Unknown, |check| check.status)
     }
 
     /// One check, if it has a result.
@@ -155,7 +161,11 @@ impl DeviceState {
 
     /// What a change of its settings makes true: only the checks of `keys` remain.
     #[must_use]
-    pub fn decide_checks_kept(&self, keep: impl Fn(CheckKey) -> bool, now: Timestamp) -> Option<Event> {
+    pub fn decide_checks_kept(
+        &self,
+        keep: impl Fn(CheckKey) -> bool,
+        now: Timestamp,
+    ) -> Option<Event> {
         if self.status == DeviceStatus::Unknown {
             // Settings tell nobody how it is.
             return None;
@@ -178,8 +188,8 @@ impl DeviceState {
         decided_by: Option<(CheckKey, DeviceStatus)>,
     ) -> Option<Event> {
         (current != self.status).then(|| {
-            let alert =
-                current != DeviceStatus::Unknown && self.known.is_some_and(|known| known != current);
+            let alert = current != DeviceStatus::Unknown
+                && self.known.is_some_and(|known| known != current);
             let previous = self.status;
             Event::Changed(StatusChange { previous, current, since, cause, decided_by, alert })
         })
@@ -320,7 +330,12 @@ mod tests {
         let mut device = DeviceState::new(at(0));
         let changes = play(
             &mut device,
-            &[report(PING, 1, Online), report(HTTP, 1, Degraded), report(PING, 1, Offline), report(PING, 1, Online)],
+            &[
+                report(PING, 1, Online),
+                report(HTTP, 1, Degraded),
+                report(PING, 1, Offline),
+                report(PING, 1, Online),
+            ],
         );
         let seen: Vec<_> = changes.iter().map(|change| change.current).collect();
         assert_eq!(seen, [Online, Degraded, Offline, Degraded]);
@@ -333,7 +348,10 @@ mod tests {
         assert!(lose_agent(&mut device));
         assert!(!lose_agent(&mut device), "it is unknown already");
         let changes = play(&mut device, &[report(PING, 1, Online)]);
-        assert_eq!((changes[0].previous, changes[0].current, changes[0].alert), (Unknown, Online, false));
+        assert_eq!(
+            (changes[0].previous, changes[0].current, changes[0].alert),
+            (Unknown, Online, false)
+        );
     }
 
     #[test]

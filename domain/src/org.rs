@@ -24,7 +24,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use pulse_protocol::Timestamp;
-use pulse_protocol::agent::{AgentConfig, AgentError, AgentCommand, AgentFrame, Bye, CloseCode, Hello, Welcome};
+use pulse_protocol::agent::{
+    AgentCommand, AgentConfig, AgentError, AgentFrame, Bye, CloseCode, Hello, Welcome,
+};
 use pulse_protocol::api::Attempt;
 use pulse_protocol::ids::{
     AgentId, ChannelId, CheckId, CommandId, DeviceId, OrgId, RuleId, ScanId, SegmentId,
@@ -219,10 +221,17 @@ impl Org {
     /// Liveness of this org's agents.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
-        let own = |ms: Option<u32>, default| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
+        let own =
+            |ms: Option<u32>, default| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
         Liveness {
-            heartbeat_interval: own(self.record.heartbeat_interval_ms, self.defaults.heartbeat_interval),
-            heartbeat_timeout: own(self.record.heartbeat_timeout_ms, self.defaults.heartbeat_timeout),
+            heartbeat_interval: own(
+                self.record.heartbeat_interval_ms,
+                self.defaults.heartbeat_interval,
+            ),
+            heartbeat_timeout: own(
+                self.record.heartbeat_timeout_ms,
+                self.defaults.heartbeat_timeout,
+            ),
             offline_grace: own(self.record.offline_grace_ms, self.defaults.offline_grace),
         }
     }
@@ -250,13 +259,17 @@ impl Org {
     pub fn take(&mut self, input: Input, now: Timestamp, ids: &mut dyn Ids) -> Outcome {
         let mut step = step::Step::new(self, now, ids);
         match input {
-            Input::Hello { agent_id, connection, hello } => step.hello(agent_id, connection, &hello),
+            Input::Hello { agent_id, connection, hello } => {
+                step.hello(agent_id, connection, &hello);
+            }
             Input::Frame { agent_id, connection, frame } => step.frame(agent_id, connection, frame),
             Input::Unreadable { agent_id, connection, seq, reason } => {
                 step.unreadable(agent_id, connection, seq, reason);
             }
             Input::Bye { agent_id, connection, bye } => step.bye(agent_id, connection, bye),
-            Input::HangUp { agent_id, connection, cause } => step.hang_up(agent_id, connection, cause),
+            Input::HangUp { agent_id, connection, cause } => {
+                step.hang_up(agent_id, connection, cause);
+            }
             Input::CommandSent(command_id) => step.command_sent(command_id),
             Input::Attempted(attempted) => step.attempted(*attempted),
             Input::Settings(record) => step.settings(*record),

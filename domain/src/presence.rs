@@ -152,7 +152,12 @@ impl Presence {
 
     /// Answers one command; `grace` is how long an agent may be away unannounced.
     #[must_use]
-    pub fn decide(self, command: Command, now: Timestamp, grace: Duration) -> Decision<Event, Effect> {
+    pub fn decide(
+        self,
+        command: Command,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Decision<Event, Effect> {
         let linger = |until: Timestamp, cause| {
             Decision::new(vec![Event::Detached { until, cause }], vec![Effect::WakeAt(until)])
         };
@@ -189,12 +194,13 @@ impl Presence {
             (Phase::Lingering { .. }, Command::SwitchOff(_)) => {
                 Decision::new(vec![Event::WentOffline { cause: Cause::Disabled }], vec![])
             }
-            (Phase::Online(_) | Phase::Lingering { .. }, Command::Restore { ready_at, back_by }) => {
-                match back_by.filter(|back_by| *back_by > ready_at + grace) {
-                    Some(back_by) => linger(back_by, Cause::ByeOverdue),
-                    None => linger(ready_at + grace, Cause::ConnectionClosed),
-                }
-            }
+            (
+                Phase::Online(_) | Phase::Lingering { .. },
+                Command::Restore { ready_at, back_by },
+            ) => match back_by.filter(|back_by| *back_by > ready_at + grace) {
+                Some(back_by) => linger(back_by, Cause::ByeOverdue),
+                None => linger(ready_at + grace, Cause::ConnectionClosed),
+            },
             (Phase::Lingering { until, .. }, Command::Wake) if now < until => {
                 Decision::new(vec![], vec![Effect::WakeAt(until)])
             }
@@ -313,7 +319,8 @@ mod tests {
         let leave = Command::Bye(A, ByeReason::Upgrade, Some(Duration::from_secs(60)));
         let (presence, _, _) = play(&[(0, Command::Connect(A)), (1, leave), (65, Command::Wake)]);
         assert_eq!(presence.state(), AgentState::Lingering);
-        let (presence, events, _) = play(&[(0, Command::Connect(A)), (1, leave), (66, Command::Wake)]);
+        let (presence, events, _) =
+            play(&[(0, Command::Connect(A)), (1, leave), (66, Command::Wake)]);
         assert_eq!(presence.state(), AgentState::Offline);
         assert_eq!(events.last(), Some(&Event::WentOffline { cause: Cause::ByeOverdue }));
     }

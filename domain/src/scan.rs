@@ -28,10 +28,15 @@ pub const fn decide(state: Option<ScanState>, command: Command) -> Option<ScanSt
         (None | Some(ScanState::Running), Command::End(ScanOutcome::Completed)) => {
             Some(ScanState::Completed)
         }
-        (Some(ScanState::Failed), Command::End(ScanOutcome::Completed)) => Some(ScanState::Completed),
-        (None | Some(ScanState::Running), Command::End(ScanOutcome::Failed)) => Some(ScanState::Failed),
+        (Some(ScanState::Failed), Command::End(ScanOutcome::Completed)) => {
+            Some(ScanState::Completed)
+        }
+        (None | Some(ScanState::Running), Command::End(ScanOutcome::Failed)) => {
+            Some(ScanState::Failed)
+        }
         (Some(ScanState::Running), Command::Abandon) => Some(ScanState::Failed),
-        (Some(_), Command::Start | Command::End(_) | Command::Abandon) | (None, Command::Abandon) => None,
+        (Some(_), Command::Start | Command::End(_) | Command::Abandon)
+        | (None, Command::Abandon) => None,
     }
 }
 

@@ -25,7 +25,7 @@ use pulse_web::{WebSettings, WebState};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::metrics;
 
 /// A receiver has this long to answer.
@@ -79,7 +79,10 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     }
     drain(hub, handles, config.server.shutdown_grace).await;
     for server in servers {
-        server.await.context("a listener's task fell")?.context("a listener ended with an error")?;
+        server
+            .await
+            .context("a listener's task fell")?
+            .context("a listener ended with an error")?;
     }
     Ok(())
 }
@@ -88,7 +91,8 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     let database = crate::database::open(config).await?;
     let registry = Registry::new();
     let on_commit = metrics::journal(&registry)?;
-    let journal = JournalWriter::start(&database, JournalOptions { on_commit, ..JournalOptions::default() });
+    let journal =
+        JournalWriter::start(&database, JournalOptions { on_commit, ..JournalOptions::default() });
     metrics::process(&registry, journal.clone())?;
 
     let egress = Egress::allowing(&config.server.egress_allow);
@@ -146,17 +150,9 @@ fn home_arbiters() -> Vec<actix::ArbiterHandle> {
 
 fn public_server(config: &Config, state: WebState) -> anyhow::Result<Server> {
     let listen = config.server.listen;
-    let data = web::Data::new(state);
-    let server = HttpServer::new(move || App::new().app_data(data.clone()).configure(pulse_web::configure))
-        .workers(cores())
-        .max_connections(CONNECTIONS_MAX)
-        .client_request_timeout(Duration::from_secs(10))
-        .disable_signals();
-    let server = match &config.server.tls {
-        Some(tls) => server.bind_rustls_0_23(listen, tls.server_config()?),
-        None => server.bind(listen),
-    };
-    server.with_context(|| cannot_listen(listen, "PULSE_LISTEN")).map(HttpServer::run)
+    let tls = config.server.tls.as_ref().map(Tls::server_config).transpose()?;
+    pulse_web::server::listen(listen, tls, cores(), CONNECTIONS_MAX, state)
+        .with_context(|| cannot_listen(listen, "PULSE_LISTEN"))
 }
 
 fn operations_server(config: &Config, state: WebState) -> anyhow::Result<Server> {

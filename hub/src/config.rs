@@ -23,6 +23,7 @@ pub(crate) use secret::SecretKeys;
 pub(crate) use server::Server;
 pub(crate) use source::{Faults, Overrides};
 pub(crate) use storage::{Database, Storage};
+pub(crate) use tls::Tls;
 
 use keys::Key;
 use source::{Check, Values};

@@ -18,8 +18,10 @@ use tracing::warn;
 use cli::{Cli, Command};
 use config::{Config, Faults};
 
+/// Its blocks of whole pages are aligned to pages, so that the untouched half of a socket's buffers costs nothing.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Exit code of a command that failed.
 const FAILED: u8 = 1;

@@ -23,7 +23,8 @@ pub(crate) fn journal(registry: &Registry) -> Result<OnCommit, prometheus::Error
         &["outcome"],
     )?;
     let rows = Histogram::with_opts(
-        HistogramOpts::new("pulse_journal_commit_rows", "Rows in one commit").buckets(ROWS.to_vec()),
+        HistogramOpts::new("pulse_journal_commit_rows", "Rows in one commit")
+            .buckets(ROWS.to_vec()),
     )?;
     let seconds = Histogram::with_opts(
         HistogramOpts::new("pulse_journal_commit_seconds", "Duration of one commit")
@@ -39,7 +40,10 @@ pub(crate) fn journal(registry: &Registry) -> Result<OnCommit, prometheus::Error
             Outcome::Unavailable => "unavailable",
         };
         commits.with_label_values(&[outcome]).inc();
-        #[expect(clippy::cast_precision_loss, reason = "a commit holds thousands of rows, not 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a commit holds thousands of rows, not 2^52"
+        )]
         rows.observe(stats.rows as f64);
         seconds.observe(stats.duration.as_secs_f64());
     }))
@@ -50,7 +54,10 @@ pub(crate) fn journal(registry: &Registry) -> Result<OnCommit, prometheus::Error
 /// # Errors
 ///
 /// Returns an error if the registry holds numbers of these names already.
-pub(crate) fn process(registry: &Registry, journal: JournalWriter) -> Result<(), prometheus::Error> {
+pub(crate) fn process(
+    registry: &Registry,
+    journal: JournalWriter,
+) -> Result<(), prometheus::Error> {
     let queue = IntGauge::new("pulse_journal_queue", "Batches that wait for the journal")?;
     registry.register(Box::new(Queue { journal, queue }))
 }

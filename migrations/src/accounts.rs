@@ -2,9 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::shape::{
-    Schema, Shape, hash, number, optional_number, optional_text, reference, text,
-};
+use crate::shape::{Schema, Shape, hash, number, optional_number, optional_text, reference, text};
 
 pub(crate) struct Migration;
 
@@ -51,8 +49,13 @@ async fn orgs(schema: &Schema<'_>) -> Result<(), DbErr> {
 }
 
 async fn people(schema: &Schema<'_>) -> Result<(), DbErr> {
-    let users =
-        vec![schema.id("id"), text("email"), text("name"), text("password_hash"), number("created_at")];
+    let users = vec![
+        schema.id("id"),
+        text("email"),
+        text("name"),
+        text("password_hash"),
+        number("created_at"),
+    ];
     schema.create("users", Shape::Keyed, &["id"], users, vec![]).await?;
     schema
         .index(Index::create().name("users_by_email").table("users").col("email").unique().take())
@@ -89,8 +92,10 @@ async fn credentials(schema: &Schema<'_>) -> Result<(), DbErr> {
         optional_number("expires_at"),
         optional_number("last_used_at"),
     ];
-    let references =
-        vec![reference("api_tokens", "user_id", "users"), reference("api_tokens", "org_id", "orgs")];
+    let references = vec![
+        reference("api_tokens", "user_id", "users"),
+        reference("api_tokens", "org_id", "orgs"),
+    ];
     schema.create("api_tokens", Shape::Keyed, &["token_hash"], tokens, references).await?;
 
     for (table, by_id, by_user, by_end) in [

@@ -55,7 +55,9 @@ async fn agents(schema: &Schema<'_>) -> Result<(), DbErr> {
     ];
     schema.create("agents", Shape::Keyed, &["org_id", "id"], agents, vec![]).await?;
     schema
-        .index(Index::create().name("agents_by_key").table("agents").col("key_hash").unique().take())
+        .index(
+            Index::create().name("agents_by_key").table("agents").col("key_hash").unique().take(),
+        )
         .await?;
     let previous = Index::create()
         .name("agents_by_previous_key")
@@ -133,12 +135,8 @@ async fn scans(schema: &Schema<'_>) -> Result<(), DbErr> {
         optional_number("open_since"),
     ];
     schema.create("scans", Shape::Keyed, &["org_id", "id"], scans, vec![]).await?;
-    let ended = Index::create()
-        .name("scans_by_end")
-        .table("scans")
-        .col("org_id")
-        .col("finished_at")
-        .take();
+    let ended =
+        Index::create().name("scans_by_end").table("scans").col("org_id").col("finished_at").take();
     schema.index(ended).await?;
     schema.index(open("scans_open", "scans")).await
 }

@@ -402,7 +402,9 @@ impl AgentFrame {
         match &*envelope.kind {
             "hello" => serde_json::from_str(text).map(Self::Hello).map_err(ephemeral),
             "heartbeat" => serde_json::from_str(text).map(Self::Heartbeat).map_err(ephemeral),
-            "scan_progress" => serde_json::from_str(text).map(Self::ScanProgress).map_err(ephemeral),
+            "scan_progress" => {
+                serde_json::from_str(text).map(Self::ScanProgress).map_err(ephemeral)
+            }
             "bye" => serde_json::from_str(text).map(Self::Bye).map_err(ephemeral),
             "report" | "scan_started" | "scan_completed" | "segments" | "command_result" => {
                 Self::parse_state(&envelope, text)

@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use ts_rs::TS;
 
-use crate::api::{
-    Agent, Channel, ChannelHealth, CommandState, DeliveryState, Device, OrgStatus, ScanState, Segment,
-};
 use crate::agent::CommandKind;
+use crate::api::{
+    Agent, Channel, ChannelHealth, CommandState, DeliveryState, Device, OrgStatus, ScanState,
+    Segment,
+};
 use crate::ids::{
     AgentId, ChannelId, CheckId, CommandId, DeliveryId, DeviceId, EventId, OrgId, RuleId, ScanId,
     SegmentId,
@@ -394,7 +395,13 @@ pub struct Event {
 
 impl Clone for Event {
     fn clone(&self) -> Self {
-        Self { seq: self.seq, id: self.id, event: self.event.clone(), at: self.at, data: self.data.clone() }
+        Self {
+            seq: self.seq,
+            id: self.id,
+            event: self.event.clone(),
+            at: self.at,
+            data: self.data.clone(),
+        }
     }
 }
 

@@ -183,7 +183,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_form_that_was_wanted() {
-        for text in ["", "agt", "agt_", "agt_xyz", "01h2xcejqtf2nbrexx3vqjhp41", "agt_é1h2xcejqtf2nbrexx3vqjhp41"] {
+        for text in [
+            "",
+            "agt",
+            "agt_",
+            "agt_xyz",
+            "01h2xcejqtf2nbrexx3vqjhp41",
+            "agt_é1h2xcejqtf2nbrexx3vqjhp41",
+        ] {
             assert!(text.parse::<AgentId>().unwrap_err().to_string().contains("agt_"));
         }
     }

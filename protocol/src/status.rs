@@ -1,6 +1,5 @@
 //! The words for how agents and devices are.
 
-
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 

@@ -25,7 +25,8 @@ const AT: &str = "2026-03-01T12:00:00.000Z";
 
 /// The file of this name holds exactly what `frame` is written as; returns its text.
 fn pinned(name: &str, frame: &impl Serialize) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.json"));
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.json"));
     let written = serde_json::to_string_pretty(frame).unwrap() + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, &written).unwrap();
@@ -36,24 +37,37 @@ fn pinned(name: &str, frame: &impl Serialize) -> String {
 }
 
 fn agent_frame(name: &str, spec: Value) {
-    let frame = AgentFrame::parse(&spec.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let frame =
+        AgentFrame::parse(&spec.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let golden = pinned(&format!("agent_{name}"), &frame);
     assert_eq!(AgentFrame::parse(&golden).unwrap(), frame, "{name}");
-    assert_eq!(serde_json::from_str::<Value>(&golden).unwrap(), spec, "{name} lost or gained a field");
+    assert_eq!(
+        serde_json::from_str::<Value>(&golden).unwrap(),
+        spec,
+        "{name} lost or gained a field"
+    );
 }
 
 fn hub_frame(name: &str, spec: Value) {
     let frame: HubFrame = serde_json::from_value(spec.clone()).unwrap();
     let golden = pinned(&format!("hub_{name}"), &frame);
     assert_eq!(serde_json::from_str::<HubFrame>(&golden).unwrap(), frame, "{name}");
-    assert_eq!(serde_json::from_str::<Value>(&golden).unwrap(), spec, "{name} lost or gained a field");
+    assert_eq!(
+        serde_json::from_str::<Value>(&golden).unwrap(),
+        spec,
+        "{name} lost or gained a field"
+    );
 }
 
 fn dashboard_frame(name: &str, spec: Value) {
     let frame: DashboardFrame = serde_json::from_value(spec.clone()).unwrap();
     let golden = pinned(&format!("dashboard_{name}"), &frame);
     assert_eq!(serde_json::from_str::<DashboardFrame>(&golden).unwrap(), frame, "{name}");
-    assert_eq!(serde_json::from_str::<Value>(&golden).unwrap(), spec, "{name} lost or gained a field");
+    assert_eq!(
+        serde_json::from_str::<Value>(&golden).unwrap(),
+        spec,
+        "{name} lost or gained a field"
+    );
 }
 
 #[test]
@@ -96,7 +110,10 @@ fn frames_that_change_state() {
             "command_id": COMMAND,
         }),
     );
-    agent_frame("scan_progress", json!({"type": "scan_progress", "scan_id": SCAN, "done": 10, "total": 254}));
+    agent_frame(
+        "scan_progress",
+        json!({"type": "scan_progress", "scan_id": SCAN, "done": 10, "total": 254}),
+    );
     agent_frame(
         "scan_completed",
         json!({
@@ -153,7 +170,10 @@ fn frames_to_an_agent() {
         "command",
         json!({"type": "command", "command_id": COMMAND, "kind": "scan_segment", "payload": {"segment_id": SEGMENT}, "deadline": AT}),
     );
-    hub_frame("error", json!({"type": "error", "code": "rejected", "message": "no such device", "fatal": false, "seq": 7}));
+    hub_frame(
+        "error",
+        json!({"type": "error", "code": "rejected", "message": "no such device", "fatal": false, "seq": 7}),
+    );
     hub_frame("drain", json!({"type": "drain", "reconnect_after_ms": 500}));
 }
 
@@ -213,7 +233,10 @@ fn frames_to_a_dashboard() {
     dashboard_frame("resync", json!({"type": "resync", "reason": "slow_consumer"}));
     dashboard_frame("ready", json!({"type": "ready", "seq": 43}));
     dashboard_frame("pong", json!({"type": "pong", "nonce": "n1"}));
-    dashboard_frame("error", json!({"type": "error", "code": "unknown_frame", "message": "no such frame"}));
+    dashboard_frame(
+        "error",
+        json!({"type": "error", "code": "unknown_frame", "message": "no such frame"}),
+    );
 }
 
 #[test]
@@ -239,7 +262,9 @@ fn unknown_fields_are_ignored_and_unknown_types_are_named() {
 
 #[test]
 fn what_is_wrong_with_a_frame_decides_what_happens_to_it() {
-    for text in ["", "[]", "7", "{", "null", "\"hello\"", "{\"seq\":1}", "{\"type\":7}", "[\"report\",1]"] {
+    for text in
+        ["", "[]", "7", "{", "null", "\"hello\"", "{\"seq\":1}", "{\"type\":7}", "[\"report\",1]"]
+    {
         assert!(matches!(AgentFrame::parse(text), Err(FrameError::Malformed(_))), "{text}");
     }
     for seq in [json!(null), json!(0), json!(-1), json!(1.5), json!("1")] {
@@ -248,7 +273,9 @@ fn what_is_wrong_with_a_frame_decides_what_happens_to_it() {
     }
     let result = json!({"status": "online", "checked_at": AT});
     let too_many: Vec<&Value> = std::iter::repeat_n(&result, 501).collect();
-    for reports in [json!([]), json!(too_many), json!("none"), json!([{"status": "fine", "checked_at": AT}])] {
+    for reports in
+        [json!([]), json!(too_many), json!("none"), json!([{"status": "fine", "checked_at": AT}])]
+    {
         let report = json!({"type": "report", "seq": 9, "reports": reports}).to_string();
         assert!(matches!(AgentFrame::parse(&report), Err(FrameError::Rejected { seq: 9, .. })));
     }

@@ -40,7 +40,7 @@ impl Confirm for Confirmed {
     }
 
     fn failed(&self, error: &StoreError) {
-        println!("failed: {error} {:?}", error);
+        println!("failed: {error} {error:?}");
         std::process::exit(1);
     }
 }

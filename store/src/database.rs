@@ -55,7 +55,9 @@ pub enum DatabaseKind {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The address is none that this hub knows. Correct it.
-    #[error("expected a database address such as `sqlite://pulse.db` or `postgres://user@host/name`")]
+    #[error(
+        "expected a database address such as `sqlite://pulse.db` or `postgres://user@host/name`"
+    )]
     Url(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
     /// The folder of the file is not there. Create it.
     #[error("the folder {} of the database does not exist: create it, or name another", .0.display())]
@@ -204,11 +206,13 @@ async fn sqlite(
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .statement_cache_capacity(PREPARED_MAX)
         .disable_statement_logging();
-    // 16 MiB of page cache for the writer, whose pages are hot; negative numbers are KiB.
-    let write = options.clone().pragma("cache_size", "-16384");
+    // 16 MiB of page cache for the writer, whose pages are hot; negative numbers are KiB. A statement of many
+    // rows remembers the pages it changes until it ends: in memory, not in a file.
+    let write = options.clone().pragma("cache_size", "-16384").pragma("temp_store", "memory");
     let writer = first_connection(|| pool::<Sqlite>(1).connect_with(write.clone())).await?;
     let read = options.pragma("query_only", "on");
-    let reader = first_connection(|| pool::<Sqlite>(connections_max).connect_with(read.clone())).await?;
+    let reader =
+        first_connection(|| pool::<Sqlite>(connections_max).connect_with(read.clone())).await?;
     let writer = DatabaseConnection::from(writer);
     Ok(Database { journal: writer.clone(), writer, reader: reader.into(), sealer })
 }
@@ -260,7 +264,9 @@ async fn postgres(
         .statement_cache_capacity(PREPARED_MAX)
         .disable_statement_logging();
     let journal = first_connection(|| pool::<Postgres>(1).connect_with(options.clone())).await?;
-    let shared = first_connection(|| pool::<Postgres>(connections_max).connect_with(options.clone())).await?;
+    let shared =
+        first_connection(|| pool::<Postgres>(connections_max).connect_with(options.clone()))
+            .await?;
     let writer = DatabaseConnection::from(shared);
     Ok(Database { journal: journal.into(), reader: writer.clone(), writer, sealer })
 }

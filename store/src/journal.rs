@@ -12,6 +12,8 @@
 mod commit;
 mod plan;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -171,10 +171,8 @@ impl OrgStore for Database {
         };
         let oldest = of_org().order_by_asc(event::Column::Seq);
         let newest = of_org().order_by_desc(event::Column::Seq);
-        let oldest: Option<i64> =
-            oldest.into_tuple().one(&self.reader).await.map_err(failed)?;
-        let newest: Option<i64> =
-            newest.into_tuple().one(&self.reader).await.map_err(failed)?;
+        let oldest: Option<i64> = oldest.into_tuple().one(&self.reader).await.map_err(failed)?;
+        let newest: Option<i64> = newest.into_tuple().one(&self.reader).await.map_err(failed)?;
         let read = |seq: Option<i64>| number(seq.unwrap_or(0), "journal number");
         Ok((read(oldest)?, read(newest)?))
     }

@@ -37,7 +37,10 @@ pub(crate) trait Record: Sized {
 }
 
 /// Reads every row.
-pub(crate) fn read_all<R: Record>(rows: Vec<R::Row>, sealer: &Sealer) -> Result<Vec<R>, StoreError> {
+pub(crate) fn read_all<R: Record>(
+    rows: Vec<R::Row>,
+    sealer: &Sealer,
+) -> Result<Vec<R>, StoreError> {
     rows.into_iter().map(|row| R::read(row, sealer)).collect()
 }
 

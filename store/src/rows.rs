@@ -77,7 +77,7 @@ impl Statements {
 
 /// The largest power of two that is not more than `rows` and [`ROWS_MAX`].
 pub(crate) fn chunk(rows: usize) -> usize {
-    1 << rows.min(ROWS_MAX).max(1).ilog2()
+    1 << rows.clamp(1, ROWS_MAX).ilog2()
 }
 
 fn insert_text<R: Row>(backend: DbBackend, mode: Mode, count: usize) -> String {

@@ -123,7 +123,8 @@ impl Sealer {
     /// Returns [`SealError`] if it cannot be opened here.
     pub fn open(&self, place: Place, sealed: &str) -> Result<String, SealError> {
         let rest = sealed.strip_prefix(VERSION).and_then(|rest| rest.strip_prefix('.'));
-        let (key_id, text) = rest.and_then(|rest| rest.split_once('.')).ok_or(SealError::Malformed)?;
+        let (key_id, text) =
+            rest.and_then(|rest| rest.split_once('.')).ok_or(SealError::Malformed)?;
         let bytes = STANDARD.decode(text).map_err(|_| SealError::Malformed)?;
         let (nonce, msg) = bytes.split_at_checked(NONCE_BYTES).ok_or(SealError::Malformed)?;
         let key = self.keys.iter().find(|key| key.id == key_id);

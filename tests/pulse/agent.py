@@ -108,6 +108,17 @@ class Agent:
             if frame["type"] == kind:
                 return frame
 
+    def listen(self, for_s: float) -> list[dict]:
+        """Everything that comes in this time, which is the point of calling it."""
+        frames: list[dict] = []
+        deadline = time.monotonic() + for_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                frames.append(self.frame(left))
+            except TimeoutError:
+                pass
+        return frames
+
     def acked(self, seq: int) -> None:
         """Waits until `seq` is durable."""
         while self.read("ack")["seq"] < seq:

@@ -68,12 +68,12 @@ class Dashboard:
             if frame["type"] == kind:
                 return frame
 
-    def event(self, name: str, within_s: float = PATIENCE_S, **data: Any) -> dict:
+    def event(self, event: str, /, within_s: float = PATIENCE_S, **data: Any) -> dict:
         """The next event of this name whose data has these fields."""
         deadline = time.monotonic() + within_s
         while True:
             frame = self.read("event", max(0.0, deadline - time.monotonic()))
-            if frame["event"] == name and all(frame["data"].get(key) == value for key, value in data.items()):
+            if frame["event"] == event and all(frame["data"].get(key) == value for key, value in data.items()):
                 return frame
 
     def close_code(self, within_s: float = PATIENCE_S) -> int:

@@ -77,14 +77,14 @@ class Account:
                 return [event for event in found if not names or event["event"] in names]
             after = page["items"][-1]["seq"]
 
-    def event(self, name: str, within_s: float = 20, **data: Any) -> dict:
+    def event(self, event: str, /, within_s: float = 20, **data: Any) -> dict:
         """The first event of this name whose data has these fields, as soon as it is journalled."""
 
         def found() -> dict | None:
             fits = (
-                event for event in self.events(name)
-                if all(event["data"].get(key) == value for key, value in data.items())
+                one for one in self.events(event)
+                if all(one["data"].get(key) == value for key, value in data.items())
             )
             return next(fits, None)
 
-        return until(f"{name} {data}", found, within_s)
+        return until(f"{event} {data}", found, within_s)

@@ -32,6 +32,7 @@ mod rules;
 mod scans;
 pub mod secrets;
 mod segments;
+pub mod server;
 pub mod socket;
 pub mod tenant;
 mod webhook_config;

@@ -7,6 +7,7 @@ pub mod dashboard;
 mod fragments;
 pub mod limits;
 mod outbox;
+pub(crate) mod upgrade;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
-use crate::link::{Chunk, EncodedFrame, ViewerId, ViewerLink, ViewerPush};
+use crate::link::{Chunk, EncodedFrame, SharedFrame, ViewerId, ViewerLink, ViewerPush};
 use crate::metrics::Metrics;
 
 /// Viewers whose sockets a node can write once a millisecond. With more of them events wait for company.
@@ -28,7 +28,7 @@ const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(250);
 struct CachedSnapshot {
     seq: u64,
     made_at: Instant,
-    json: Bytes,
+    frame: Arc<SharedFrame>,
 }
 
 /// The viewers of one org, and what is to be pushed to them.
@@ -73,6 +73,10 @@ impl Fanout {
         if self.viewers.remove(&viewer_id).is_some() {
             self.viewers_here.fetch_sub(1, Ordering::Relaxed);
             self.metrics.viewers.dec();
+        }
+        if self.viewers.is_empty() {
+            // It may be large, and nobody may come for long.
+            self.snapshot = None;
         }
     }
 
@@ -132,35 +136,41 @@ impl Fanout {
     }
 
     /// Pushes news without a number; those that cannot take it at once do without.
-    pub(super) fn ephemeral(&mut self, event: EphemeralName, at: Timestamp, data: serde_json::Value) {
-        self.snapshot = None;
+    pub(super) fn ephemeral(&self, event: EphemeralName, at: Timestamp, data: serde_json::Value) {
         if self.viewers.is_empty() {
             return;
         }
         let frame = DashboardFrame::Ephemeral { event, at, data };
         let Ok(json) = serde_json::to_vec(&frame) else { return };
-        let json = Bytes::from(json);
+        let frame = SharedFrame::new(Bytes::from(json));
         for link in self.viewers.values() {
-            drop(link.edge.try_send(ViewerPush::Ephemeral(json.clone())));
+            drop(link.edge.try_send(ViewerPush::Ephemeral(Arc::clone(&frame))));
         }
     }
 
+    /// Notes that the org is not as the last snapshot shows it, although no event says so.
+    pub(super) fn outdate_snapshot(&mut self) {
+        self.snapshot = None;
+    }
+
     /// The `snapshot` frame of the org as it is; made once for all who come before the next change.
-    pub(super) fn snapshot(&mut self, org: &Org) -> Bytes {
+    pub(super) fn snapshot(&mut self, org: &Org) -> Arc<SharedFrame> {
         if let Some(cached) = &self.snapshot
             && cached.seq == org.seq()
             && cached.made_at.elapsed() < SNAPSHOT_AGE_MAX
         {
-            return cached.json.clone();
+            return Arc::clone(&cached.frame);
         }
         let frame = DashboardFrame::Snapshot(Box::new(org.snapshot()));
         let json = Bytes::from(serde_json::to_vec(&frame).unwrap_or_else(|error| {
             error!(org.id = %org.id(), %error, "a snapshot has no JSON form");
             b"{\"type\":\"resync\",\"reason\":\"too_far_behind\"}".to_vec()
         }));
-        let made_at = Instant::now();
-        self.snapshot = Some(CachedSnapshot { seq: org.seq(), made_at, json: json.clone() });
-        json
+        let frame = SharedFrame::new(json);
+        let cached =
+            CachedSnapshot { seq: org.seq(), made_at: Instant::now(), frame: Arc::clone(&frame) };
+        self.snapshot = Some(cached);
+        frame
     }
 }
 

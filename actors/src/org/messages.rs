@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use bytes::Bytes;
 use pulse_domain::org::{Attempted, Input};
 use pulse_domain::record::OrgRecord;
 use pulse_domain::request::{Query, Reply, Request};
@@ -13,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::confirm::Position;
 use crate::directory::AskError;
-use crate::link::{AgentLink, ViewerId, ViewerLink};
+use crate::link::{AgentLink, SharedFrame, ViewerId, ViewerLink};
 
 /// An agent's socket said `hello`.
 #[derive(Debug, Message)]
@@ -94,8 +93,8 @@ pub enum WatchAnswer {
     Snapshot {
         /// The number that the snapshot is of.
         seq: u64,
-        /// The `snapshot` frame as JSON text.
-        json: Bytes,
+        /// The `snapshot` frame.
+        frame: Arc<SharedFrame>,
     },
 }
 

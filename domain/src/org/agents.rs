@@ -13,8 +13,8 @@ use pulse_protocol::event::{
 use pulse_protocol::ids::{AgentId, CommandId};
 use pulse_protocol::status::{AgentState, Cause};
 
-use super::{AgentEntry, Effect};
 use super::step::{ERROR_CHARS, Step, text};
+use super::{AgentEntry, Effect};
 use crate::command;
 use crate::device;
 use crate::presence::{self, Command, ConnectionId, Event};
@@ -34,12 +34,15 @@ impl Step<'_> {
         if !self.org.is_open() {
             return self.tell(Effect::Close(connection, CloseCode::OrgSuspended));
         }
-        let Some(agent) = self.org.agents.get_mut(&agent_id).filter(|agent| agent.record.enabled) else {
+        let Some(agent) = self.org.agents.get_mut(&agent_id).filter(|agent| agent.record.enabled)
+        else {
             return self.tell(Effect::Close(connection, CloseCode::KeyRevoked));
         };
         let spool_id = text(&hello.spool_id, SPOOL_ID_CHARS);
         match agent.window.greeting(&spool_id, hello.next_seq) {
-            Greeting::Gap { expected } => return self.refuse_gap(connection, hello.next_seq, expected),
+            Greeting::Gap { expected } => {
+                return self.refuse_gap(connection, hello.next_seq, expected);
+            }
             Greeting::NewSpool => {
                 agent.window.restart(&spool_id);
                 self.write_position(agent_id);
@@ -55,7 +58,9 @@ impl Step<'_> {
     fn refuse_gap(&mut self, connection: ConnectionId, seq: u64, expected: u64) {
         let error = AgentError {
             code: AgentErrorCode::SeqGap,
-            message: format!("got {seq} where {expected} must come next; reconnect and resend from {expected}"),
+            message: format!(
+                "got {seq} where {expected} must come next; reconnect and resend from {expected}"
+            ),
             fatal: true,
             seq: None,
         };
@@ -124,7 +129,10 @@ impl Step<'_> {
             AgentFrame::ScanCompleted(frame) => self.scan_completed(agent_id, &frame),
             AgentFrame::Segments(frame) => self.segments(agent_id, frame),
             AgentFrame::CommandResult(frame) => self.command_result(agent_id, frame),
-            AgentFrame::Hello(_) | AgentFrame::Heartbeat(_) | AgentFrame::ScanProgress(_) | AgentFrame::Bye(_) => Ok(()),
+            AgentFrame::Hello(_)
+            | AgentFrame::Heartbeat(_)
+            | AgentFrame::ScanProgress(_)
+            | AgentFrame::Bye(_) => Ok(()),
         };
         self.tell(Effect::Ack(connection, seq));
         if let Err(reason) = rejected {
@@ -133,7 +141,13 @@ impl Step<'_> {
     }
 
     /// Acks and rejects a state frame whose content cannot be read.
-    pub(super) fn unreadable(&mut self, agent_id: AgentId, connection: ConnectionId, seq: u64, reason: String) {
+    pub(super) fn unreadable(
+        &mut self,
+        agent_id: AgentId,
+        connection: ConnectionId,
+        seq: u64,
+        reason: String,
+    ) {
         if self.admit(agent_id, connection, seq) {
             self.tell(Effect::Ack(connection, seq));
             self.reject(connection, seq, reason);
@@ -201,14 +215,18 @@ impl Step<'_> {
         let Some(agent) = self.org.agents.get_mut(&agent_id) else { return };
         let decision = agent.presence.decide(command, self.now, grace);
         let back_by = match (command, decision.events.first()) {
-            (Command::Bye(..), Some(Event::Detached { until, cause: Cause::ByeOverdue })) => Some(*until),
+            (Command::Bye(..), Some(Event::Detached { until, cause: Cause::ByeOverdue })) => {
+                Some(*until)
+            }
             (_, Some(_)) => None,
             (_, None) => agent.back_by,
         };
         let back_by_changed = std::mem::replace(&mut agent.back_by, back_by) != back_by;
         for event in decision.events {
             match event {
-                Event::Attached(_) | Event::Detached { .. } => self.change_unannounced(agent_id, event),
+                Event::Attached(_) | Event::Detached { .. } => {
+                    self.change_unannounced(agent_id, event);
+                }
                 Event::CameOnline { previous, .. } => self.came_online(agent_id, event, previous),
                 Event::WentOffline { cause } => self.went_offline(agent_id, event, cause),
             }
@@ -313,7 +331,8 @@ impl Step<'_> {
             .values()
             .filter(|scan| scan.agent_id == agent_id)
             .filter_map(|scan| {
-                scan::decide(Some(scan.state), scan::Command::Abandon).map(|state| (scan.clone(), state))
+                scan::decide(Some(scan.state), scan::Command::Abandon)
+                    .map(|state| (scan.clone(), state))
             })
             .collect();
         for (mut record, state) in running {
@@ -331,13 +350,8 @@ impl Step<'_> {
                 && matches!(command.state, CommandState::Issued | CommandState::Delivered)
                 && command.deadline > self.now
         };
-        let commands: Vec<AgentCommand> = self
-            .org
-            .commands
-            .values()
-            .filter(waiting)
-            .map(agent_command)
-            .collect();
+        let commands: Vec<AgentCommand> =
+            self.org.commands.values().filter(waiting).map(agent_command).collect();
         for command in commands {
             self.tell(Effect::Command(connection, Box::new(command)));
         }
@@ -352,12 +366,14 @@ impl Step<'_> {
     }
 
     fn command_result(&mut self, agent_id: AgentId, frame: CommandResult) -> Result<(), String> {
-        let known = self.org.commands.get(&frame.command_id).filter(|command| command.agent_id == agent_id);
+        let known =
+            self.org.commands.get(&frame.command_id).filter(|command| command.agent_id == agent_id);
         let Some(record) = known.cloned() else {
             return Err(format!("there is no open command {} for this agent", frame.command_id));
         };
         if let Some(state) = command::after_progress(record.state, frame.state) {
-            let (result, error) = (frame.result, frame.error.map(|error| text(&error, ERROR_CHARS)));
+            let (result, error) =
+                (frame.result, frame.error.map(|error| text(&error, ERROR_CHARS)));
             self.command_changed(CommandRecord { state, result, error, ..record });
         }
         Ok(())
@@ -412,7 +428,8 @@ impl Step<'_> {
             org_id: record.id,
             name: record.name.clone(),
             status: record.status,
-            changed: if self.org.record.status == record.status { "settings" } else { "status" }.to_owned(),
+            changed: if self.org.record.status == record.status { "settings" } else { "status" }
+                .to_owned(),
             id: None,
             reason: record.status_reason.clone(),
         };

@@ -19,7 +19,9 @@ impl Step<'_> {
             .rules
             .values()
             .flat_map(|rule| {
-                rule::channels(rule, &event.name, worth).iter().map(|channel_id| (rule.id, *channel_id))
+                rule::channels(rule, &event.name, worth)
+                    .iter()
+                    .map(|channel_id| (rule.id, *channel_id))
             })
             .filter(|(_, id)| self.org.channels.get(id).is_some_and(|channel| channel.enabled))
             .collect();
@@ -94,10 +96,14 @@ impl Step<'_> {
         let channel = self.org.channels.get(&record.channel_id);
         let Some(channel) = channel else { return Err(Refusal::NotFound { what: "channel" }) };
         if channel.health == ChannelHealth::Disabled {
-            return Err(Refusal::Conflict { message: "its channel is disabled; enable it first".to_owned() });
+            return Err(Refusal::Conflict {
+                message: "its channel is disabled; enable it first".to_owned(),
+            });
         }
         if !delivery::is_ended(record.state) {
-            return Err(Refusal::Conflict { message: "it has not ended; it is still being tried".to_owned() });
+            return Err(Refusal::Conflict {
+                message: "it has not ended; it is still being tried".to_owned(),
+            });
         }
         record.state = DeliveryState::Queued;
         record.tries = 0;
@@ -108,7 +114,10 @@ impl Step<'_> {
         Ok(Reply::Delivery(delivery_id))
     }
 
-    pub(super) fn discard_delivery(&mut self, mut record: DeliveryRecord) -> Result<Reply, Refusal> {
+    pub(super) fn discard_delivery(
+        &mut self,
+        mut record: DeliveryRecord,
+    ) -> Result<Reply, Refusal> {
         if matches!(record.state, DeliveryState::Delivered | DeliveryState::Discarded) {
             let message = format!("it is {} already", record.state);
             return Err(Refusal::Conflict { message });

@@ -39,7 +39,11 @@ impl Step<'_> {
     pub(super) fn room_for_device(&self) -> Result<(), Refusal> {
         let limit = plan::limits(self.org.record.plan).devices;
         let current = self.org.devices.len() as u64;
-        if current < limit { Ok(()) } else { Err(Refusal::LimitReached { what: "devices", limit, current }) }
+        if current < limit {
+            Ok(())
+        } else {
+            Err(Refusal::LimitReached { what: "devices", limit, current })
+        }
     }
 
     pub(super) fn device_discovered(&mut self, record: DeviceRecord, scan_id: Option<ScanId>) {
@@ -47,7 +51,12 @@ impl Step<'_> {
         let mac = record.mac.clone();
         self.org.insert_device(record);
         let Some(device) = self.org.devices.get(&device_id) else { return };
-        let data = DeviceChanged { device_id, name: device.record.name.clone(), device: device.view(), scan_id };
+        let data = DeviceChanged {
+            device_id,
+            name: device.record.name.clone(),
+            device: device.view(),
+            scan_id,
+        };
         self.journal(&EventBody::DeviceDiscovered(data), Worth::Alert);
         if let Some(device) = self.org.devices.get_mut(&device_id) {
             device.record.mac = mac;
@@ -56,16 +65,30 @@ impl Step<'_> {
         self.write_device_state(device_id);
     }
 
-    pub(super) fn add_device(&mut self, device_id: DeviceId, new: NewDevice) -> Result<Reply, Refusal> {
+    pub(super) fn add_device(
+        &mut self,
+        device_id: DeviceId,
+        new: NewDevice,
+    ) -> Result<Reply, Refusal> {
         let mut faults = Faults::default();
         let address = faults.address("address", &new.address);
         let name = faults.name("name", new.name.as_deref().unwrap_or(&address));
         if !self.org.agents.contains_key(&new.agent_id) {
-            faults.push(FieldError::new("agent_id", "not_found", "name an agent of this organisation"));
+            faults.push(FieldError::new(
+                "agent_id",
+                "not_found",
+                "name an agent of this organisation",
+            ));
         }
         let segment = new.segment_id.map(|id| self.org.segments.get(&id));
-        if segment.is_some_and(|segment| segment.is_none_or(|segment| segment.agent_id != new.agent_id)) {
-            faults.push(FieldError::new("segment_id", "not_found", "name a segment of the device's agent"));
+        if segment
+            .is_some_and(|segment| segment.is_none_or(|segment| segment.agent_id != new.agent_id))
+        {
+            faults.push(FieldError::new(
+                "segment_id",
+                "not_found",
+                "name a segment of the device's agent",
+            ));
         }
         let checks = match new.checks {
             Some(checks) => self.check_specs(checks, &[], &mut faults),
@@ -94,7 +117,11 @@ impl Step<'_> {
         Ok(Reply::Device(Box::new(device.view())))
     }
 
-    pub(super) fn patch_device(&mut self, device_id: DeviceId, patch: DevicePatch) -> Result<Reply, Refusal> {
+    pub(super) fn patch_device(
+        &mut self,
+        device_id: DeviceId,
+        patch: DevicePatch,
+    ) -> Result<Reply, Refusal> {
         let device = self.org.devices.get(&device_id).ok_or_else(not_found("device"))?;
         let mut record = device.record.clone();
         let mut faults = Faults::default();
@@ -125,8 +152,12 @@ impl Step<'_> {
         self.org.insert_device(record);
         let Some(device) = self.org.devices.get_mut(&device_id) else { return };
         device.state.retain_checks(keep);
-        let data =
-            DeviceChanged { device_id, name: device.record.name.clone(), device: device.view(), scan_id: None };
+        let data = DeviceChanged {
+            device_id,
+            name: device.record.name.clone(),
+            device: device.view(),
+            scan_id: None,
+        };
         self.journal(&EventBody::DeviceUpdated(data), Worth::Quiet);
         self.write_device(device_id);
         self.write_device_state(device_id);
@@ -147,7 +178,12 @@ impl Step<'_> {
     }
 
     /// What `checks` ask for; those named by the id of one of `existing` keep it.
-    fn check_specs(&mut self, checks: Vec<NewCheck>, existing: &[CheckSpec], faults: &mut Faults) -> Vec<CheckSpec> {
+    fn check_specs(
+        &mut self,
+        checks: Vec<NewCheck>,
+        existing: &[CheckSpec],
+        faults: &mut Faults,
+    ) -> Vec<CheckSpec> {
         if checks.len() > CHECKS_MAX {
             let message = format!("a device has at most {CHECKS_MAX} checks");
             faults.push(FieldError::new("checks", "too_long", message));
@@ -181,7 +217,11 @@ impl Step<'_> {
 fn check_fields(path: &str, check: &NewCheck, faults: &mut Faults) {
     let field = |name: &str| format!("{path}.{name}");
     if check.check == CheckKind::Tcp && check.port.is_none() {
-        faults.push(FieldError::new(field("port"), "required", "a tcp check needs a port, 1 to 65535"));
+        faults.push(FieldError::new(
+            field("port"),
+            "required",
+            "a tcp check needs a port, 1 to 65535",
+        ));
     }
     if check.port == Some(0) {
         faults.push(FieldError::new(field("port"), "out_of_range", "1 to 65535"));
@@ -191,7 +231,8 @@ fn check_fields(path: &str, check: &NewCheck, faults: &mut Faults) {
             faults.push(FieldError::new(field("url"), "required", "an http check needs a url"));
         }
         (CheckKind::Http, Some(url)) if !is_http_url(url) => {
-            let message = "write a URL such as https://example.com/health, at most 2,048 characters";
+            let message =
+                "write a URL such as https://example.com/health, at most 2,048 characters";
             faults.push(FieldError::new(field("url"), "invalid", message));
         }
         _ => {}
@@ -203,5 +244,7 @@ fn check_fields(path: &str, check: &NewCheck, faults: &mut Faults) {
 
 fn is_http_url(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    url.len() <= 2_048 && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) && !url.chars().any(|c| c.is_whitespace() || c.is_control())
+    url.len() <= 2_048
+        && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && !url.chars().any(|c| c.is_whitespace() || c.is_control())
 }

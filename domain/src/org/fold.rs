@@ -25,8 +25,12 @@ impl Org {
     /// positions, connections) is not in the journal and keeps its value.
     pub fn fold(&mut self, event: &EventBody, at: Timestamp) {
         match event {
-            EventBody::AgentEnrolled(data) | EventBody::AgentUpdated(data) => self.fold_agent(data, at),
-            EventBody::AgentOnline(data) | EventBody::AgentOffline(data) => self.fold_presence(data),
+            EventBody::AgentEnrolled(data) | EventBody::AgentUpdated(data) => {
+                self.fold_agent(data, at);
+            }
+            EventBody::AgentOnline(data) | EventBody::AgentOffline(data) => {
+                self.fold_presence(data);
+            }
             EventBody::AgentRemoved(data) => self.fold_agent_removed(data.agent_id),
             EventBody::DeviceDiscovered(data) | EventBody::DeviceUpdated(data) => {
                 self.fold_device(data, at);
@@ -74,8 +78,10 @@ impl Org {
 
     fn fold_agent(&mut self, data: &AgentChanged, at: Timestamp) {
         let agent = &data.agent;
-        let entry =
-            self.agents.entry(data.agent_id).or_insert_with(|| AgentEntry::new(new_record(agent, at)));
+        let entry = self
+            .agents
+            .entry(data.agent_id)
+            .or_insert_with(|| AgentEntry::new(new_record(agent, at)));
         entry.record.name.clone_from(&agent.name);
         entry.record.enabled = agent.enabled;
         entry.record.key_prefix.clone_from(&agent.key_prefix);
@@ -83,8 +89,12 @@ impl Org {
             (&agent.version, &agent.hostname, agent.platform)
         {
             let arch = entry.record.facts.take().map(|facts| facts.arch).unwrap_or_default();
-            entry.record.facts =
-                Some(AgentFacts { version: version.clone(), hostname: hostname.clone(), platform, arch });
+            entry.record.facts = Some(AgentFacts {
+                version: version.clone(),
+                hostname: hostname.clone(),
+                platform,
+                arch,
+            });
         }
         for segment in data.segments.iter().flatten() {
             let interface =
@@ -156,11 +166,12 @@ impl Org {
         entry.state.retain_checks(kept);
         for check in &device.checks {
             let key = CheckKey::Configured(check.id);
-            if check.status != entry.state.check_status(key) {
+            if check.status != entry.state.result(key) {
                 let response_time_ms = entry.state.response_time_ms;
                 entry.state.apply(&Event::Measured { key, status: check.status, response_time_ms });
             }
         }
+        entry.state.response_time_ms = device.response_time_ms;
     }
 
     fn fold_device_status(&mut self, data: &DeviceStatusChanged) {

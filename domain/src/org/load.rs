@@ -34,6 +34,9 @@ impl Org {
         for agent in image.agents {
             org.agents.insert(agent.id, AgentEntry::new(agent));
         }
+        // What agents did that were removed since is history, and no longer shown.
+        org.scans.retain(|_, scan| org.agents.contains_key(&scan.agent_id));
+        org.commands.retain(|_, command| org.agents.contains_key(&command.agent_id));
         for presence in image.presences {
             org.restore_presence(presence, ready_at);
         }

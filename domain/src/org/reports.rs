@@ -7,7 +7,7 @@ use pulse_protocol::event::{DeviceChanged, DeviceStatusChanged, EventBody};
 use pulse_protocol::ids::{AgentId, DeviceId, SegmentId};
 use pulse_protocol::status::{CheckKind, DeviceStatus};
 
-use super::step::Step;
+use super::step::{ERROR_CHARS, Step, text};
 use crate::device::{CheckReport, Event, StatusChange};
 use crate::record::{CheckKey, DeviceRecord};
 use crate::rule::Worth;
@@ -25,13 +25,19 @@ impl Step<'_> {
         match faults.len() {
             0 => Ok(()),
             1 => Err(faults.swap_remove(0)),
-            count => Err(format!("{count} results were not taken; the first: {}", faults.swap_remove(0))),
+            count => {
+                Err(format!("{count} results were not taken; the first: {}", faults.swap_remove(0)))
+            }
         }
     }
 
     /// The device and check that a result is about. An address inside one of the agent's segments that is no
     /// device yet becomes one.
-    fn locate(&mut self, agent_id: AgentId, result: &CheckResult) -> Result<(DeviceId, CheckKey), String> {
+    fn locate(
+        &mut self,
+        agent_id: AgentId,
+        result: &CheckResult,
+    ) -> Result<(DeviceId, CheckKey), String> {
         if let Some(check_id) = result.check_id {
             return self
                 .org
@@ -64,14 +70,20 @@ impl Step<'_> {
         address: &str,
         kind: CheckKind,
     ) -> Result<DeviceId, String> {
+        let ip = address.parse::<IpAddr>();
+        // As people's devices are written: see `Faults::address`.
+        let canonical =
+            ip.as_ref().map_or_else(|_| address.trim().to_ascii_lowercase(), IpAddr::to_string);
+        let agent = self.org.agents.get(&agent_id);
         let at_address: Vec<DeviceId> =
-            self.org.agents.get(&agent_id).into_iter().flat_map(|agent| agent.devices_at(address)).collect();
+            agent.into_iter().flat_map(|agent| agent.devices_at(&canonical)).collect();
         let checked = |id: &&DeviceId| matches!(self.key_for(**id, kind), CheckKey::Configured(_));
         if let Some(device_id) = at_address.iter().find(checked).or_else(|| at_address.first()) {
             return Ok(*device_id);
         }
-        let outside = || format!("{address:.64} is no device of this agent, and in none of its segments");
-        let ip: IpAddr = address.parse().map_err(|_| outside())?;
+        let outside =
+            || format!("{address:.64} is no device of this agent, and in none of its segments");
+        let ip = ip.map_err(|_| outside())?;
         let segment_id = self.segment_of(agent_id, ip).ok_or_else(outside)?;
         self.add_found_device(agent_id, segment_id, ip)
     }
@@ -123,6 +135,7 @@ impl Step<'_> {
     }
 
     fn result(&mut self, device_id: DeviceId, key: CheckKey, result: &CheckResult) {
+        let at = self.past(result.checked_at);
         let Some(device) = self.org.devices.get_mut(&device_id) else { return };
         let threshold = match key {
             CheckKey::Configured(id) => {
@@ -136,10 +149,9 @@ impl Step<'_> {
             threshold,
             status: result.status,
             response_time_ms: result.response_time_ms.filter(|ms| ms.is_finite() && *ms >= 0.0),
-            // An agent's clock may run ahead; nothing is true since later than now.
-            at: result.checked_at.min(self.now),
+            at,
         };
-        let before = device.state.check_status(key);
+        let (before, result_before) = (device.state.check(key).copied(), device.state.result(key));
         let events = device.state.decide_report(&report);
         let mut changed = None;
         for event in &events {
@@ -148,11 +160,13 @@ impl Step<'_> {
                 Event::Counted { .. } | Event::Measured { .. } => device.state.apply(event),
             }
         }
-        let counted = matches!(events.first(), Some(Event::Counted { .. }));
-        let check_changed = device.state.check_status(key) != before;
+        let counted = device.state.check(key).copied() != before;
+        let measured = device.state.result(key) != result_before;
+        let error = result.error.as_deref();
         match changed {
-            Some(change) => self.status_changed(device_id, &change, report.response_time_ms, result.error.clone()),
-            None if check_changed => self.check_changed(device_id),
+            Some(change) => self.status_changed(device_id, &change, report.response_time_ms, error),
+            None if measured => self.check_changed(device_id),
+            // A count that starts again is as much a change as one that grows.
             None if counted => self.write_device_state(device_id),
             None => {}
         }
@@ -161,8 +175,12 @@ impl Step<'_> {
     /// A check changed, and its device is as bad as before: shown, but no alert.
     fn check_changed(&mut self, device_id: DeviceId) {
         let Some(device) = self.org.devices.get(&device_id) else { return };
-        let data =
-            DeviceChanged { device_id, name: device.record.name.clone(), device: device.view(), scan_id: None };
+        let data = DeviceChanged {
+            device_id,
+            name: device.record.name.clone(),
+            device: device.view(),
+            scan_id: None,
+        };
         self.journal(&EventBody::DeviceUpdated(data), Worth::Quiet);
         self.write_device_state(device_id);
     }
@@ -173,13 +191,14 @@ impl Step<'_> {
         device_id: DeviceId,
         change: &StatusChange,
         response_time_ms: Option<f64>,
-        error: Option<String>,
+        error: Option<&str>,
     ) {
         let Some(device) = self.org.devices.get(&device_id) else { return };
         let (check_id, check) = match change.decided_by {
-            Some((CheckKey::Configured(id), _)) => {
-                (Some(id), device.record.checks.iter().find(|check| check.id == id).map(|check| check.check))
-            }
+            Some((CheckKey::Configured(id), _)) => (
+                Some(id),
+                device.record.checks.iter().find(|check| check.id == id).map(|check| check.check),
+            ),
             Some((CheckKey::Implicit(kind), _)) => (None, Some(kind)),
             None => (None, None),
         };
@@ -197,7 +216,7 @@ impl Step<'_> {
             check_id,
             check,
             check_status: change.decided_by.map(|(_, status)| status),
-            error: error.map(|text| text.chars().take(500).collect()),
+            error: error.map(|error| text(error, ERROR_CHARS)),
         };
         let body = match change.current {
             DeviceStatus::Online => EventBody::DeviceOnline(data),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::api::{
-    AgentPatch, ChannelHealth, ChannelPatch, CommandState, NewChannel, NewCommand, NewRule, OrgPatch,
-    OrgStatus, RulePatch,
+    AgentPatch, ChannelHealth, ChannelPatch, CommandState, NewChannel, NewCommand, NewRule,
+    OrgPatch, OrgStatus, RulePatch, ScanState,
 };
 use pulse_protocol::event::{
     AgentChanged, AgentRemovedData, ChannelChanged, ChannelHealthChanged, ChannelRemovedData,
@@ -15,10 +15,13 @@ use pulse_protocol::event::{
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, RuleId};
 use pulse_protocol::problem::FieldError;
 
+use super::agents::agent_command;
 use super::step::Step;
 use super::{AgentEntry, Effect, view};
 use crate::plan;
-use crate::record::{AgentRecord, ChannelRecord, CommandRecord, RuleRecord, SecretHash, Write};
+use crate::record::{
+    AgentRecord, ChannelRecord, CommandRecord, RuleRecord, ScanRecord, SecretHash, Write,
+};
 use crate::request::{Refusal, Reply, Request};
 use crate::rule::Worth;
 
@@ -50,7 +53,9 @@ impl Step<'_> {
             Request::AddDevice(device_id, new) => self.add_device(device_id, new),
             Request::PatchDevice(device_id, patch) => self.patch_device(device_id, patch),
             Request::RemoveDevice(device_id) => self.remove_device(device_id),
-            Request::AddChannel { channel_id, new, secrets } => self.add_channel(channel_id, new, secrets),
+            Request::AddChannel { channel_id, new, secrets } => {
+                self.add_channel(channel_id, new, secrets)
+            }
             Request::PatchChannel(channel_id, patch) => self.patch_channel(channel_id, patch),
             Request::EnableChannel(channel_id) => self.enable_channel(channel_id),
             Request::ReplaceSecret(channel_id, secret) => self.replace_secret(channel_id, secret),
@@ -159,12 +164,36 @@ impl Step<'_> {
         let agent = self.org.agents.get(&agent_id).ok_or_else(not_found("agent"))?;
         let held = agent.presence.connection();
         let data = AgentRemovedData { agent_id, name: agent.record.name.clone() };
+        self.write_ends_of(agent_id);
         self.journal(&EventBody::AgentRemoved(data), Worth::Alert);
         self.write(Write::AgentRemoved(agent_id));
         if let Some(connection) = held {
             self.tell(Effect::Close(connection, CloseCode::KeyRevoked));
         }
         Ok(Reply::Removed)
+    }
+
+    /// Ends what an agent that is removed has not ended. Nobody is shown it any more, but its rows stay, and must
+    /// not be waited for.
+    fn write_ends_of(&mut self, agent_id: AgentId) {
+        const REASON: &str = "its agent was removed";
+        let running =
+            |scan: &&ScanRecord| scan.agent_id == agent_id && scan.state == ScanState::Running;
+        let scans: Vec<ScanRecord> = self.org.scans.values().filter(running).cloned().collect();
+        for mut record in scans {
+            record.state = ScanState::Failed;
+            record.finished_at = Some(self.now);
+            record.error = Some(REASON.to_owned());
+            self.write(Write::Scan(record));
+        }
+        let open = |command: &&CommandRecord| command.agent_id == agent_id;
+        let commands: Vec<CommandRecord> =
+            self.org.commands.values().filter(open).cloned().collect();
+        for mut record in commands {
+            record.state = CommandState::Cancelled;
+            record.error = Some(REASON.to_owned());
+            self.write(Write::Command(record));
+        }
     }
 
     fn add_channel(
@@ -196,11 +225,18 @@ impl Step<'_> {
         self.channel_reply(channel_id)
     }
 
-    fn channel_changed(&mut self, record: ChannelRecord, body: impl Fn(ChannelChanged) -> EventBody) {
+    fn channel_changed(
+        &mut self,
+        record: ChannelRecord,
+        body: impl Fn(ChannelChanged) -> EventBody,
+    ) {
         let channel_id = record.id;
         self.org.channels.insert(channel_id, record.clone());
-        let data =
-            ChannelChanged { channel_id, name: record.name.clone(), channel: view::channel(&record) };
+        let data = ChannelChanged {
+            channel_id,
+            name: record.name.clone(),
+            channel: view::channel(&record),
+        };
         self.journal(&body(data), Worth::Quiet);
         self.write(Write::Channel(record));
         self.tell(Effect::WakeChannel(channel_id));
@@ -215,7 +251,11 @@ impl Step<'_> {
         self.org.channels.get(&channel_id).cloned().ok_or_else(not_found("channel"))
     }
 
-    fn patch_channel(&mut self, channel_id: ChannelId, patch: ChannelPatch) -> Result<Reply, Refusal> {
+    fn patch_channel(
+        &mut self,
+        channel_id: ChannelId,
+        patch: ChannelPatch,
+    ) -> Result<Reply, Refusal> {
         let mut record = self.channel(channel_id)?;
         let mut faults = Faults::default();
         if let Some(name) = patch.name {
@@ -259,7 +299,9 @@ impl Step<'_> {
         };
         let body = match current {
             ChannelHealth::Healthy => EventBody::ChannelHealthy(data),
-            ChannelHealth::Degraded | ChannelHealth::NeedsAttention => EventBody::ChannelDegraded(data),
+            ChannelHealth::Degraded | ChannelHealth::NeedsAttention => {
+                EventBody::ChannelDegraded(data)
+            }
             ChannelHealth::Disabled => EventBody::ChannelDisabled(data),
         };
         self.journal(&body, Worth::Alert);
@@ -288,7 +330,8 @@ impl Step<'_> {
             .collect();
         let data = ChannelRemovedData { channel_id, name: record.name };
         self.journal(&EventBody::ChannelRemoved(data), Worth::Quiet);
-        for rule in told.iter().filter_map(|id| self.org.rules.get(id)).cloned().collect::<Vec<_>>() {
+        for rule in told.iter().filter_map(|id| self.org.rules.get(id)).cloned().collect::<Vec<_>>()
+        {
             self.write(Write::Rule(rule));
         }
         self.write(Write::ChannelRemoved(channel_id));
@@ -384,10 +427,12 @@ impl Step<'_> {
         if let Some(name) = &patch.name {
             record.name = faults.name("name", name);
         }
-        record.heartbeat_interval_ms =
-            faults.liveness("heartbeat_interval_ms", patch.heartbeat_interval_ms).or(record.heartbeat_interval_ms);
-        record.heartbeat_timeout_ms =
-            faults.liveness("heartbeat_timeout_ms", patch.heartbeat_timeout_ms).or(record.heartbeat_timeout_ms);
+        record.heartbeat_interval_ms = faults
+            .liveness("heartbeat_interval_ms", patch.heartbeat_interval_ms)
+            .or(record.heartbeat_interval_ms);
+        record.heartbeat_timeout_ms = faults
+            .liveness("heartbeat_timeout_ms", patch.heartbeat_timeout_ms)
+            .or(record.heartbeat_timeout_ms);
         record.offline_grace_ms =
             faults.liveness("offline_grace_ms", patch.offline_grace_ms).or(record.offline_grace_ms);
         let before = std::mem::replace(&mut self.org.record, record);
@@ -434,9 +479,10 @@ impl Step<'_> {
             error: None,
         };
         let reply = Reply::Command(Box::new(view::command(&record)));
+        let told = Box::new(agent_command(&record));
         self.command_changed(record);
         if let Some(connection) = held {
-            self.send_commands(agent_id, connection);
+            self.tell(Effect::Command(connection, told));
         }
         Ok(reply)
     }
@@ -474,13 +520,16 @@ impl Faults {
         if let Ok(ip) = address.parse::<std::net::IpAddr>() {
             return ip.to_string();
         }
+        let host = address.strip_suffix('.').unwrap_or(address);
         let label = |label: &str| {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         };
-        if address.is_empty() || address.len() > 253 || !address.trim_end_matches('.').split('.').all(label) {
+        if address.is_empty() || address.len() > 253 || !host.split('.').all(label) {
             self.push(FieldError::new(field, "invalid", "an IP address or a host name"));
         }
         address.to_ascii_lowercase()

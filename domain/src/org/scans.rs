@@ -8,7 +8,7 @@ use pulse_protocol::event::{AgentChanged, EventBody, ScanChanged};
 use pulse_protocol::ids::{AgentId, DeviceId, ScanId, SegmentId};
 
 use super::devices::default_ping;
-use super::step::Step;
+use super::step::{ERROR_CHARS, Step, text};
 use super::view;
 use crate::record::{DeviceRecord, ScanRecord, SegmentRecord, Write};
 use crate::rule::Worth;
@@ -18,16 +18,17 @@ use crate::scan::{self, Command};
 const SCAN_INTERVAL_S: u32 = 300;
 /// Networks one agent may sit on; more are a fault of the agent.
 const SEGMENTS_MAX: usize = 64;
+/// Characters kept of a name that an agent gives.
+const NAME_CHARS: usize = 100;
 
 impl Step<'_> {
     /// Takes the networks an agent sits on; those that are gone stay, a person may still want them.
     pub(super) fn segments(&mut self, agent_id: AgentId, frame: Segments) -> Result<(), String> {
         let mut changed = Vec::new();
         for network in frame.networks {
-            let cidr: ipnet::IpNet = network
-                .cidr
-                .parse()
-                .map_err(|_| format!("`{:.64}` is no network such as 192.168.1.0/24", network.cidr))?;
+            let cidr: ipnet::IpNet = network.cidr.parse().map_err(|_| {
+                format!("`{:.64}` is no network such as 192.168.1.0/24", network.cidr)
+            })?;
             let cidr = cidr.trunc().to_string();
             let mine = |segment: &&SegmentRecord| segment.agent_id == agent_id;
             let known = self.org.segments.values().filter(mine).any(|segment| segment.cidr == cidr)
@@ -42,9 +43,9 @@ impl Step<'_> {
             changed.push(SegmentRecord {
                 id: SegmentId::from_uuid(self.ids.next()),
                 agent_id,
-                name: network.name.chars().take(100).collect(),
+                name: text(&network.name, NAME_CHARS),
                 cidr,
-                interface: network.interface.chars().take(100).collect(),
+                interface: text(&network.interface, NAME_CHARS),
                 scan_interval_s: SCAN_INTERVAL_S,
                 enabled: true,
                 last_scan_at: None,
@@ -69,7 +70,11 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn scan_started(&mut self, agent_id: AgentId, frame: &ScanStarted) -> Result<(), String> {
+    pub(super) fn scan_started(
+        &mut self,
+        agent_id: AgentId,
+        frame: &ScanStarted,
+    ) -> Result<(), String> {
         let segment_name = self.own_segment(agent_id, frame.segment_id)?;
         let known = self.own_scan(agent_id, frame.scan_id)?;
         if let Some(state) = scan::decide(known.map(|scan| scan.state), Command::Start) {
@@ -79,7 +84,7 @@ impl Step<'_> {
                 segment_id: frame.segment_id,
                 segment_name,
                 state,
-                started_at: frame.started_at.min(self.now),
+                started_at: self.past(frame.started_at),
                 finished_at: None,
                 devices_found: 0,
                 devices_new: 0,
@@ -89,13 +94,20 @@ impl Step<'_> {
         Ok(())
     }
 
-    pub(super) fn scan_completed(&mut self, agent_id: AgentId, frame: &ScanCompleted) -> Result<(), String> {
+    /// Takes the end of a scan with the devices in the agent's networks; says what is wrong with the others.
+    pub(super) fn scan_completed(
+        &mut self,
+        agent_id: AgentId,
+        frame: &ScanCompleted,
+    ) -> Result<(), String> {
         let segment_name = self.own_segment(agent_id, frame.segment_id)?;
         let known = self.own_scan(agent_id, frame.scan_id)?;
-        let state = scan::decide(known.as_ref().map(|scan| scan.state), Command::End(frame.outcome));
+        let state =
+            scan::decide(known.as_ref().map(|scan| scan.state), Command::End(frame.outcome));
         let Some(state) = state else { return Ok(()) };
-        let addresses = discovered_addresses(&frame.devices)?;
-        let finished_at = frame.finished_at.min(self.now);
+        let mut addresses = discovered_addresses(&frame.devices)?;
+        let outside = self.drop_outside(agent_id, &mut addresses);
+        let finished_at = self.past(frame.finished_at);
         let mut devices_new = 0;
         if state == ScanState::Completed {
             for (ip, device) in &addresses {
@@ -114,15 +126,44 @@ impl Step<'_> {
             devices_new,
             error: match frame.outcome {
                 ScanOutcome::Completed => None,
-                ScanOutcome::Failed => {
-                    Some(frame.error.as_deref().unwrap_or("the agent gave no reason").chars().take(500).collect())
-                }
+                ScanOutcome::Failed => Some(text(
+                    frame.error.as_deref().unwrap_or("the agent gave no reason"),
+                    ERROR_CHARS,
+                )),
             },
         });
         if devices_new > 0 {
             self.send_config(agent_id);
         }
-        Ok(())
+        match outside.first() {
+            None => Ok(()),
+            Some(ip) => Err(format!(
+                "{} devices are in no segment of this agent; the first: {ip}",
+                outside.len()
+            )),
+        }
+    }
+
+    /// Takes away, and returns, what is neither in a segment nor a device of the agent.
+    fn drop_outside(
+        &self,
+        agent_id: AgentId,
+        addresses: &mut Vec<(IpAddr, &DiscoveredDevice)>,
+    ) -> Vec<IpAddr> {
+        let mine = self.org.segments.values().filter(|segment| segment.agent_id == agent_id);
+        let nets: Vec<ipnet::IpNet> =
+            mine.filter_map(|segment| segment.cidr.parse().ok()).collect();
+        let agent = self.org.agents.get(&agent_id);
+        let mut outside = Vec::new();
+        addresses.retain(|(ip, _)| {
+            let kept = nets.iter().any(|net| net.contains(ip))
+                || agent.is_some_and(|agent| agent.devices_at(&ip.to_string()).next().is_some());
+            if !kept {
+                outside.push(*ip);
+            }
+            kept
+        });
+        outside
     }
 
     fn own_segment(&self, agent_id: AgentId, segment_id: SegmentId) -> Result<String, String> {
@@ -152,20 +193,23 @@ impl Step<'_> {
         found: &DiscoveredDevice,
     ) -> bool {
         let address = ip.to_string();
-        let known =
-            self.org.agents.get(&agent_id).is_some_and(|agent| agent.devices_at(&address).next().is_some());
+        let known = self
+            .org
+            .agents
+            .get(&agent_id)
+            .is_some_and(|agent| agent.devices_at(&address).next().is_some());
         if known || self.room_for_device().is_err() {
             return false;
         }
-        let hostname = found.hostname.as_deref().map(str::trim).filter(|name| !name.is_empty());
+        let hostname = found.hostname.as_deref().map(|name| text(name, NAME_CHARS));
         let record = DeviceRecord {
             id: DeviceId::from_uuid(self.ids.next()),
             agent_id,
             segment_id: Some(frame.segment_id),
             category_id: None,
-            name: hostname.unwrap_or(&address).chars().take(100).collect(),
+            name: hostname.filter(|name| !name.is_empty()).unwrap_or_else(|| address.clone()),
             address,
-            mac: found.mac.as_deref().map(|mac| mac.chars().take(32).collect()),
+            mac: found.mac.as_deref().map(|mac| text(mac, 32)),
             checks: vec![default_ping(self.ids)],
             created_at: self.now,
         };
@@ -193,7 +237,9 @@ impl Step<'_> {
             ScanState::Failed => EventBody::ScanFailed(data),
         };
         self.journal(&body, Worth::Alert);
-        if let Some(segment) = self.org.segments.get(&record.segment_id).filter(|_| record.finished_at.is_some()) {
+        if let Some(segment) =
+            self.org.segments.get(&record.segment_id).filter(|_| record.finished_at.is_some())
+        {
             let write = Write::Segment(segment.clone());
             self.write(write);
         }
@@ -202,7 +248,9 @@ impl Step<'_> {
 }
 
 /// The addresses a scan found, each once; a device without a readable one makes the whole frame bad.
-fn discovered_addresses(devices: &[DiscoveredDevice]) -> Result<Vec<(IpAddr, &DiscoveredDevice)>, String> {
+fn discovered_addresses(
+    devices: &[DiscoveredDevice],
+) -> Result<Vec<(IpAddr, &DiscoveredDevice)>, String> {
     let mut seen = std::collections::HashSet::new();
     let mut found = Vec::with_capacity(devices.len());
     for device in devices {

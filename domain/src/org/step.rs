@@ -34,7 +34,15 @@ pub(super) struct Step<'a> {
 impl<'a> Step<'a> {
     pub(super) fn new(org: &'a mut Org, now: Timestamp, ids: &'a mut dyn Ids) -> Self {
         let after_seq = org.seq;
-        Self { org, now, ids, after_seq, events: Vec::new(), writes: Vec::new(), effects: Vec::new() }
+        Self {
+            org,
+            now,
+            ids,
+            after_seq,
+            events: Vec::new(),
+            writes: Vec::new(),
+            effects: Vec::new(),
+        }
     }
 
     pub(super) fn finish(self) -> Outcome {

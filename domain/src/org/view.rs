@@ -139,7 +139,8 @@ impl Org {
     pub fn view(&self) -> pulse_protocol::api::Org {
         let liveness = self.liveness();
         // Bounded by the configuration to 300,000 ms.
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let ms =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         pulse_protocol::api::Org {
             id: self.record.id,
             name: self.record.name.clone(),
@@ -214,9 +215,9 @@ impl Org {
         Ok(match query {
             Query::Org => Reply::Org(Box::new(self.view())),
             Query::Usage => Reply::Usage(self.usage()),
-            Query::Agent(id) => Reply::Agent(Box::new(
-                self.agents.get(&id).ok_or_else(|| missing("agent"))?.view(),
-            )),
+            Query::Agent(id) => {
+                Reply::Agent(Box::new(self.agents.get(&id).ok_or_else(|| missing("agent"))?.view()))
+            }
             Query::Agents { after, limit } => {
                 Reply::Agents(page(&self.agents, after, limit, AgentEntry::view))
             }
@@ -251,16 +252,15 @@ impl Org {
         }
     }
 
-    /// Forgets the oldest ended scans beyond [`super::ENDED_SCANS_KEPT`].
+    /// Forgets those scans beyond [`super::ENDED_SCANS_KEPT`] that ended first. Their ids are made by agents, and
+    /// say nothing of their order.
     pub(super) fn forget_old_scans(&mut self) {
-        let ended: Vec<_> = self
-            .scans
-            .values()
-            .filter(|scan| scan.state != ScanState::Running)
-            .map(|scan| scan.id)
-            .collect();
-        for id in ended.iter().take(ended.len().saturating_sub(super::ENDED_SCANS_KEPT)) {
-            self.scans.remove(id);
+        let ended = self.scans.values().filter(|scan| scan.state != ScanState::Running);
+        let mut ended: Vec<_> = ended.map(|scan| (scan.finished_at, scan.id)).collect();
+        ended.sort_unstable();
+        let count = ended.len().saturating_sub(super::ENDED_SCANS_KEPT);
+        for (_, id) in ended.into_iter().take(count) {
+            self.scans.remove(&id);
         }
     }
 }

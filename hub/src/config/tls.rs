@@ -57,14 +57,7 @@ impl Tls {
     ///
     /// Returns an error if the certificate or its key cannot be read, or do not belong together.
     pub(crate) fn server_config(&self) -> anyhow::Result<ServerConfig> {
-        let resolver = Reloading {
-            tls: self.clone(),
-            current: Mutex::new(Current {
-                certified: Arc::new(self.load()?),
-                changed_at: self.changed_at(),
-                looked_at: Instant::now(),
-            }),
-        };
+        let resolver = Reloading::new(self.clone(), Instant::now())?;
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -109,8 +102,27 @@ struct Reloading {
 }
 
 impl Reloading {
+    fn new(tls: Tls, now: Instant) -> anyhow::Result<Self> {
+        let current = Current {
+            // Looked at first: a file that is replaced meanwhile is read again, never missed.
+            changed_at: tls.changed_at(),
+            certified: Arc::new(tls.load()?),
+            looked_at: now,
+        };
+        Ok(Self { tls, current: Mutex::new(current) })
+    }
+
+    /// The pair to serve at `now`; looks at the files if it is time.
+    fn latest(&self, now: Instant) -> Arc<CertifiedKey> {
+        let mut current = self.current.lock();
+        if now.duration_since(current.looked_at) >= LOOK_EVERY {
+            current.looked_at = now;
+            self.refresh(&mut current);
+        }
+        current.certified.clone()
+    }
+
     fn refresh(&self, current: &mut Current) {
-        current.looked_at = Instant::now();
         let changed_at = self.tls.changed_at();
         if changed_at == current.changed_at {
             return;
@@ -129,10 +141,80 @@ impl Reloading {
 
 impl ResolvesServerCert for Reloading {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let mut current = self.current.lock();
-        if current.looked_at.elapsed() >= LOOK_EVERY {
-            self.refresh(&mut current);
+        Some(self.latest(Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use rcgen::{CertifiedKey as Generated, KeyPair, generate_simple_self_signed};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn generate() -> Generated<KeyPair> {
+        generate_simple_self_signed(["pulse.example.com".to_owned()]).unwrap()
+    }
+
+    /// Writes both files, with a time of change that is `second` seconds into some day: two writes within one
+    /// tick of the file system's clock would look like none.
+    fn write(folder: &TempDir, cert: &str, key: &str, second: u64) -> Tls {
+        let tls = Tls { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+        for (path, text) in [(&tls.cert, cert), (&tls.key, key)] {
+            std::fs::write(path, text).unwrap();
+            let changed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + second);
+            File::options().write(true).open(path).unwrap().set_modified(changed_at).unwrap();
         }
-        Some(current.certified.clone())
+        tls
+    }
+
+    fn write_pair(folder: &TempDir, pair: &Generated<KeyPair>, second: u64) -> Tls {
+        write(folder, &pair.cert.pem(), &pair.signing_key.serialize_pem(), second)
+    }
+
+    #[test]
+    fn a_new_certificate_is_served_once_its_files_have_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second, began) = (generate(), generate(), Instant::now());
+        let reloading = Reloading::new(write_pair(&folder, &first, 0), began).unwrap();
+        assert_eq!(reloading.latest(began).cert[0], *first.cert.der());
+
+        write_pair(&folder, &second, 1);
+        let soon = began + LOOK_EVERY / 2;
+        assert_eq!(reloading.latest(soon).cert[0], *first.cert.der(), "not looked at yet");
+        assert_eq!(reloading.latest(began + LOOK_EVERY).cert[0], *second.cert.der());
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_leaves_the_old_one_in_place_until_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second, began) = (generate(), generate(), Instant::now());
+        let reloading = Reloading::new(write_pair(&folder, &first, 0), began).unwrap();
+
+        // Only the certificate is replaced: the key follows a moment later.
+        write(&folder, &second.cert.pem(), &first.signing_key.serialize_pem(), 1);
+        assert_eq!(reloading.latest(began + LOOK_EVERY).cert[0], *first.cert.der());
+        write_pair(&folder, &second, 2);
+        assert_eq!(reloading.latest(began + 2 * LOOK_EVERY).cert[0], *second.cert.der());
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (generate(), generate());
+        let (cert, key) = (first.cert.pem(), first.signing_key.serialize_pem());
+        for (cert, key, reason) in [
+            ("", key.as_str(), "holds no certificate"),
+            (cert.as_str(), "", "cannot be read as a PEM key"),
+            (cert.as_str(), &second.signing_key.serialize_pem(), "do not belong together"),
+        ] {
+            let error = write(&folder, cert, key, 0).server_config().unwrap_err();
+            assert!(format!("{error:#}").contains(reason), "{error:#}");
+        }
+        let absent = Tls { cert: folder.path().join("absent"), key: folder.path().join("absent") };
+        assert!(absent.server_config().is_err());
+        assert!(write_pair(&folder, &first, 0).server_config().is_ok());
     }
 }

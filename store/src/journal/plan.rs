@@ -43,6 +43,12 @@ impl<'a, R: Record> Latest<'a, R> {
         }
     }
 
+    /// In the order of the table's key: neighbours on a page are written together.
+    pub(super) fn sort(&mut self) {
+        self.places.clear();
+        self.records.sort_unstable_by_key(|(org_id, record)| (*org_id, record.key()));
+    }
+
     pub(super) fn records(&self) -> &[(OrgId, &'a R)] {
         &self.records
     }
@@ -67,6 +73,21 @@ pub(super) struct Upserts<'a> {
 }
 
 impl Upserts<'_> {
+    fn sort(&mut self) {
+        self.orgs.sort();
+        self.agents.sort();
+        self.presences.sort();
+        self.positions.sort();
+        self.segments.sort();
+        self.devices.sort();
+        self.device_states.sort();
+        self.scans.sort();
+        self.commands.sort();
+        self.channels.sort();
+        self.rules.sort();
+        self.deliveries.sort();
+    }
+
     fn rows(&self) -> usize {
         self.orgs.records.len()
             + self.agents.records.len()
@@ -123,6 +144,7 @@ impl<'a> Plan<'a> {
             plan.events.extend(batch.events.iter().map(|event| (org_id, event)));
             batch.writes.iter().for_each(|write| plan.put(org_id, write));
         }
+        plan.sort();
         plan
     }
 
@@ -140,6 +162,16 @@ impl<'a> Plan<'a> {
             Step::Remove(..) => 1,
         });
         self.events.len() + steps.sum::<usize>()
+    }
+
+    fn sort(&mut self) {
+        self.heads.sort_unstable_by_key(|head| head.org_id);
+        self.events.sort_unstable_by_key(|(org_id, event)| (*org_id, event.seq));
+        for step in &mut self.steps {
+            if let Step::Upsert(upserts) = step {
+                upserts.sort();
+            }
+        }
     }
 
     fn put(&mut self, org_id: OrgId, write: &'a Write) {

@@ -169,7 +169,7 @@ fn in_order(group: Vec<Submission>) -> (Vec<Submission>, Vec<(Arc<Home>, StoreEr
             continue;
         }
         let head = heads.entry(batch.org_id).or_insert(batch.after_seq);
-        if *head != batch.after_seq || !is_numbered(batch) {
+        if *head != batch.after_seq {
             let (org_id, expected_seq) = (batch.org_id, batch.after_seq);
             misplaced.push((Arc::clone(home), StoreError::Conflict { org_id, expected_seq }));
             continue;

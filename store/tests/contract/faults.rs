@@ -16,7 +16,7 @@ fn refused(draw: &mut Draw) -> Vec<Write> {
     vec![Write::Agent(first), Write::Agent(second)]
 }
 
-pub async fn a_refused_row_leaves_nothing_of_its_batch(db: Arc<Fresh>) {
+pub(crate) async fn a_refused_row_leaves_nothing_of_its_batch(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -34,7 +34,7 @@ pub async fn a_refused_row_leaves_nothing_of_its_batch(db: Arc<Fresh>) {
     Scribe::new(org_id, image.seq).write(&writer, 1, vec![]).await;
 }
 
-pub async fn a_conflict_fails_its_home_alone(db: Arc<Fresh>) {
+pub(crate) async fn a_conflict_fails_its_home_alone(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribes = Vec::new();
@@ -43,8 +43,10 @@ pub async fn a_conflict_fails_its_home_alone(db: Arc<Fresh>) {
         let believed = if place % 3 == 1 { 5 } else { 0 };
         scribes.push(Scribe::new(org(&store).await, believed));
     }
-    for scribe in scribes.iter_mut().cycle_times(3) {
-        submit(&writer, scribe.submission(2, vec![])).await;
+    for _ in 0..3 {
+        for scribe in &mut scribes {
+            submit(&writer, scribe.submission(2, vec![])).await;
+        }
     }
     for (place, scribe) in scribes.iter_mut().enumerate() {
         let (told, last) = match place % 3 {
@@ -56,6 +58,108 @@ pub async fn a_conflict_fails_its_home_alone(db: Arc<Fresh>) {
     }
 }
 
-trait CycleTimes<'a> {
-    fn cycle_times(self, times: usize) -> Vec<&'a mut Scribe>;
+pub(crate) async fn a_failed_home_takes_nothing_more(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let mut scribe = Scribe::new(org(&store).await, 0);
+    submit(&writer, scribe.submission(1, refused(&mut Draw::new()))).await;
+    for _ in 0..20 {
+        submit(&writer, scribe.submission(1, vec![])).await;
+    }
+    assert_eq!(scribe.outcome().await, Told::Refused);
+    // Even one that the table would take.
+    scribe.seq = 0;
+    submit(&writer, scribe.submission(1, vec![])).await;
+    writer.close().await;
+    assert_eq!(scribe.told(), [Told::Refused], "told once, and of no success");
+    assert_eq!(store.event_range(scribe.home.org_id).await.unwrap(), (0, 0));
+}
+
+pub(crate) async fn two_lives_of_an_org_cannot_both_write(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let (here, there) = (journal(&store), journal(&db.connect().await));
+    let org_id = org(&store).await;
+    let (mut old, mut new) = (Scribe::new(org_id, 0), Scribe::new(org_id, 0));
+    new.write(&there, 3, vec![]).await;
+    submit(&here, old.submission(1, vec![])).await;
+    assert_eq!(old.outcome().await, Told::Conflict);
+    // Also without an event: a row of an old life is as wrong.
+    let mut older = Scribe::new(org_id, 0);
+    submit(&here, older.submission(0, vec![])).await;
+    assert_eq!(older.outcome().await, Told::Conflict);
+    new.write(&there, 1, vec![]).await;
+    assert_eq!(store.event_range(org_id).await.unwrap(), (1, 4));
+}
+
+pub(crate) async fn numbers_that_do_not_follow_are_refused(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let org_id = org(&store).await;
+    let mut skips = Scribe::new(org_id, 0);
+    let mut submission = skips.submission(2, vec![]);
+    submission.batch.events[1].seq = 3;
+    submit(&writer, submission).await;
+    assert_eq!(skips.outcome().await, Told::Conflict);
+
+    let mut leaps = Scribe::new(org_id, 0);
+    let (first, mut second) = (leaps.submission(1, vec![]), leaps.submission(1, vec![]));
+    second.batch.after_seq = 7;
+    second.batch.events[0].seq = 8;
+    submit(&writer, first).await;
+    submit(&writer, second).await;
+    assert_eq!(
+        leaps.told_until(|told| told.len() == 2).await,
+        [Told::Committed(1), Told::Conflict]
+    );
+    assert_eq!(store.event_range(org_id).await.unwrap(), (1, 1));
+}
+
+pub(crate) async fn an_unknown_org_is_refused(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let mut scribe = Scribe::new(OrgId::new(), 0);
+    submit(&writer, scribe.submission(1, vec![])).await;
+    assert_eq!(scribe.outcome().await, Told::Conflict);
+}
+
+/// PostgreSQL only: an operator ends the journal's connection in the middle of a transaction. What a full disk
+/// does on SQLite is tested beside the journal, which alone can reach its connection.
+pub(crate) async fn a_lost_connection_is_unavailable_and_comes_back(db: Arc<Fresh>) {
+    if !db.is_postgres() {
+        return;
+    }
+    let store = db.store().await;
+    let writer = journal(&store);
+    let (org_id, other_id) = (org(&store).await, org(&store).await);
+    let operator = db.raw().await;
+    // Another session holds the org's row, so that the journal stops inside its transaction.
+    let holder = db.raw().await.begin().await.unwrap();
+    let hold = format!("SELECT seq FROM org_heads WHERE org_id = '{}' FOR UPDATE", org_id.uuid());
+    holder.execute_unprepared(&hold).await.unwrap();
+
+    let (mut scribe, mut other) = (Scribe::new(org_id, 0), Scribe::new(other_id, 0));
+    submit(&writer, scribe.submission(1, vec![])).await;
+    terminate_the_waiting(&operator).await;
+    assert_eq!(scribe.outcome().await, Told::Unavailable);
+    holder.rollback().await.unwrap();
+
+    other.write(&writer, 1, vec![]).await;
+    let seq = store.load(org_id).await.unwrap().unwrap().seq;
+    assert_eq!(seq, 0);
+    Scribe::new(org_id, seq).write(&writer, 1, vec![]).await;
+}
+
+async fn terminate_the_waiting(operator: &DatabaseConnection) {
+    let text = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let statement = Statement::from_string(operator.get_database_backend(), text);
+        let row = operator.query_one_raw(statement).await.unwrap().unwrap();
+        if row.try_get_by_index::<i64>(0).unwrap() > 0 {
+            return;
+        }
+        assert!(Instant::now() < until, "the journal never waited for the row");
+        sleep(std::time::Duration::from_millis(5)).await;
+    }
 }

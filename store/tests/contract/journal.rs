@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use crate::kit::*;
 use crate::samples::{self, Draw};
 
-pub async fn numbers_have_no_gap_under_concurrent_homes(db: Arc<Fresh>) {
+pub(crate) async fn numbers_have_no_gap_under_concurrent_homes(db: Arc<Fresh>) {
     const BATCHES: u64 = 60;
     let store = db.store().await;
     let writer = journal(&store);
@@ -35,7 +35,7 @@ pub async fn numbers_have_no_gap_under_concurrent_homes(db: Arc<Fresh>) {
     }
 }
 
-pub async fn a_home_hears_of_its_submissions_in_order(db: Arc<Fresh>) {
+pub(crate) async fn a_home_hears_of_its_submissions_in_order(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -54,7 +54,7 @@ pub async fn a_home_hears_of_its_submissions_in_order(db: Arc<Fresh>) {
     assert!(tickets.is_sorted_by(|a, b| a < b));
 }
 
-pub async fn what_is_confirmed_is_seen_by_others(db: Arc<Fresh>) {
+pub(crate) async fn what_is_confirmed_is_seen_by_others(db: Arc<Fresh>) {
     let (store, other) = (db.store().await, db.connect().await);
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -65,7 +65,7 @@ pub async fn what_is_confirmed_is_seen_by_others(db: Arc<Fresh>) {
     }
 }
 
-pub async fn of_several_writes_of_a_row_the_last_counts(db: Arc<Fresh>) {
+pub(crate) async fn of_several_writes_of_a_row_the_last_counts(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -83,7 +83,7 @@ pub async fn of_several_writes_of_a_row_the_last_counts(db: Arc<Fresh>) {
     assert_eq!(image.device_states, [states.pop().unwrap()]);
 }
 
-pub async fn a_row_deleted_and_written_again_is_there(db: Arc<Fresh>) {
+pub(crate) async fn a_row_deleted_and_written_again_is_there(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -100,7 +100,7 @@ pub async fn a_row_deleted_and_written_again_is_there(db: Arc<Fresh>) {
     assert_eq!(store.load(scribe.home.org_id).await.unwrap().unwrap().rules, [kept]);
 }
 
-pub async fn removing_an_agent_takes_what_hangs_on_it(db: Arc<Fresh>) {
+pub(crate) async fn removing_an_agent_takes_what_hangs_on_it(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -148,7 +148,7 @@ pub async fn removing_an_agent_takes_what_hangs_on_it(db: Arc<Fresh>) {
     }
 }
 
-pub async fn removing_a_device_a_channel_and_a_rule(db: Arc<Fresh>) {
+pub(crate) async fn removing_a_device_a_channel_and_a_rule(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -179,7 +179,7 @@ pub async fn removing_a_device_a_channel_and_a_rule(db: Arc<Fresh>) {
     assert_eq!(store.delivery(org_id, delivery.id).await.unwrap().unwrap().0, delivery);
 }
 
-pub async fn a_restarted_journal_goes_on_at_the_head(db: Arc<Fresh>) {
+pub(crate) async fn a_restarted_journal_goes_on_at_the_head(db: Arc<Fresh>) {
     let store = db.store().await;
     let org_id = org(&store).await;
     let writer = journal(&store);
@@ -195,7 +195,7 @@ pub async fn a_restarted_journal_goes_on_at_the_head(db: Arc<Fresh>) {
     assert_eq!(store.event_range(org_id).await.unwrap(), (1, 9));
 }
 
-pub async fn closing_commits_what_waits_and_refuses_the_rest(db: Arc<Fresh>) {
+pub(crate) async fn closing_commits_what_waits_and_refuses_the_rest(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
@@ -211,7 +211,7 @@ pub async fn closing_commits_what_waits_and_refuses_the_rest(db: Arc<Fresh>) {
     timeout(DEADLINE, writer.room()).await.expect("a closed journal keeps nobody waiting");
 }
 
-pub async fn a_full_queue_hands_back_and_says_when_there_is_room(db: Arc<Fresh>) {
+pub(crate) async fn a_full_queue_hands_back_and_says_when_there_is_room(db: Arc<Fresh>) {
     let store = db.store().await;
     let options = JournalOptions { queue_len_max: 2, ..JournalOptions::default() };
     let writer = JournalWriter::start(&store, options);
@@ -231,7 +231,7 @@ pub async fn a_full_queue_hands_back_and_says_when_there_is_room(db: Arc<Fresh>)
     assert_eq!(scribe.outcome().await, Told::Committed(300));
 }
 
-pub async fn a_commit_is_counted(db: Arc<Fresh>) {
+pub(crate) async fn a_commit_is_counted(db: Arc<Fresh>) {
     let store = db.store().await;
     let commits = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&commits);

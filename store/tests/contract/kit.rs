@@ -1,5 +1,6 @@
 //! A database of one's own, and a home that remembers what it was told.
 
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,46 +19,48 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// No promise takes longer to keep.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A database that a test has for itself.
-pub struct Fresh {
-    pub url: String,
+pub(crate) struct Fresh {
+    pub(crate) url: String,
 }
 
 impl Fresh {
     /// Connects without migrating.
-    pub async fn connect(&self) -> Database {
+    pub(crate) async fn connect(&self) -> Database {
         let options = Options { keys: vec![SecretKey::new(&[1; 32])], ..Options::default() };
         Database::connect(&self.url, options).await.unwrap()
     }
 
     /// Connects and migrates.
-    pub async fn store(&self) -> Database {
+    pub(crate) async fn store(&self) -> Database {
         let store = self.connect().await;
         store.migrate().await.unwrap();
         store
     }
 
     /// A connection that knows nothing of the store.
-    pub async fn raw(&self) -> DatabaseConnection {
+    pub(crate) async fn raw(&self) -> DatabaseConnection {
         sea_orm::Database::connect(&self.url).await.unwrap()
     }
 
-    pub fn is_postgres(&self) -> bool {
+    pub(crate) fn is_postgres(&self) -> bool {
         self.url.starts_with("postgres")
     }
 }
 
-pub async fn on_sqlite<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
+pub(crate) async fn on_sqlite<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("pulse.db").display());
     promise(Arc::new(Fresh { url })).await;
 }
 
-pub async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
+pub(crate) async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
     let Ok(server) = std::env::var("PULSE_TEST_POSTGRES_URL") else {
-        println!("SKIPPED, nothing was tested on PostgreSQL: PULSE_TEST_POSTGRES_URL is not set");
+        // Past the harness, which shows what a passing test printed to nobody.
+        let note = "SKIPPED, nothing is tested on PostgreSQL: PULSE_TEST_POSTGRES_URL is not set";
+        writeln!(std::io::stderr(), "{note}").unwrap();
         return;
     };
     let (base, parameters) = match server.split_once('?') {
@@ -77,12 +80,12 @@ pub async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
     }
 }
 
-pub fn at(ms: i64) -> Timestamp {
+pub(crate) fn at(ms: i64) -> Timestamp {
     Timestamp::from_unix_ms(ms)
 }
 
 /// Makes an org.
-pub async fn org(store: &Database) -> OrgId {
+pub(crate) async fn org(store: &Database) -> OrgId {
     let secret = EventId::new().to_string();
     let wanted = Bootstrap {
         email: &format!("{secret}@example.org"),
@@ -97,15 +100,15 @@ pub async fn org(store: &Database) -> OrgId {
 }
 
 /// Some 32 bytes that differ for different texts.
-pub fn hash(text: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
+pub(crate) fn hash(text: &str) -> [u8; 32] {
+    let mut hash = [0_u8; 32];
     for (place, byte) in text.bytes().enumerate() {
         hash[place % 32] = byte.wrapping_add(hash[place % 32].rotate_left(3));
     }
     hash
 }
 
-pub fn event(seq: u64) -> JournalEvent {
+pub(crate) fn event(seq: u64) -> JournalEvent {
     JournalEvent {
         seq,
         id: EventId::new(),
@@ -117,7 +120,7 @@ pub fn event(seq: u64) -> JournalEvent {
 
 /// What a home was told, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     Committed(u64),
     Unavailable,
     Conflict,
@@ -142,21 +145,21 @@ impl Confirm for Ear {
 }
 
 /// One life of an org's home.
-pub struct Scribe {
-    pub home: Arc<Home>,
-    pub seq: u64,
-    pub ticket: u64,
+pub(crate) struct Scribe {
+    pub(crate) home: Arc<Home>,
+    pub(crate) seq: u64,
+    pub(crate) ticket: u64,
     told: watch::Receiver<Vec<Told>>,
 }
 
 impl Scribe {
-    pub fn new(org_id: OrgId, seq: u64) -> Self {
+    pub(crate) fn new(org_id: OrgId, seq: u64) -> Self {
         let (ear, told) = watch::channel(Vec::new());
         Self { home: Home::new(org_id, Box::new(Ear(ear))), seq, ticket: 0, told }
     }
 
     /// The next submission, with this many events.
-    pub fn submission(&mut self, events: u64, writes: Vec<Write>) -> Submission {
+    pub(crate) fn submission(&mut self, events: u64, writes: Vec<Write>) -> Submission {
         self.ticket += 1;
         let batch = Batch {
             org_id: self.home.org_id,
@@ -169,19 +172,19 @@ impl Scribe {
     }
 
     /// Submits and waits until it is durable.
-    pub async fn write(&mut self, journal: &JournalWriter, events: u64, writes: Vec<Write>) {
+    pub(crate) async fn write(&mut self, journal: &JournalWriter, events: u64, writes: Vec<Write>) {
         submit(journal, self.submission(events, writes)).await;
         assert_eq!(self.outcome().await, Told::Committed(self.ticket));
     }
 
     /// What it was told, once `enough` holds.
-    pub async fn told_until(&mut self, enough: impl FnMut(&Vec<Told>) -> bool) -> Vec<Told> {
+    pub(crate) async fn told_until(&mut self, enough: impl FnMut(&Vec<Told>) -> bool) -> Vec<Told> {
         let told = timeout(DEADLINE, self.told.wait_for(enough)).await;
         told.expect("told in time").expect("its home lives").clone()
     }
 
     /// What it was told last, once its last submission was answered or it failed.
-    pub async fn outcome(&mut self) -> Told {
+    pub(crate) async fn outcome(&mut self) -> Told {
         let ticket = self.ticket;
         let told = self
             .told_until(|told| match told.last() {
@@ -193,16 +196,16 @@ impl Scribe {
         told.last().unwrap().clone()
     }
 
-    pub fn told(&self) -> Vec<Told> {
+    pub(crate) fn told(&self) -> Vec<Told> {
         self.told.borrow().clone()
     }
 }
 
-pub fn journal(store: &Database) -> JournalWriter {
+pub(crate) fn journal(store: &Database) -> JournalWriter {
     JournalWriter::start(store, JournalOptions::default())
 }
 
-pub async fn submit(journal: &JournalWriter, submission: Submission) {
+pub(crate) async fn submit(journal: &JournalWriter, submission: Submission) {
     let mut submission = Box::new(submission);
     while let Err(back) = journal.try_submit(*submission) {
         submission = back;

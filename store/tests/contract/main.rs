@@ -3,6 +3,8 @@
 //! PostgreSQL is the server in `PULSE_TEST_POSTGRES_URL`, whose user may create databases: each test makes one
 //! and drops it. Without the variable those tests say so and pass.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod accounts;
 mod deliveries;
 mod faults;

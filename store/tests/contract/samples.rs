@@ -17,19 +17,19 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Draws values.
-pub struct Draw(TestRunner);
+pub(crate) struct Draw(TestRunner);
 
 impl Draw {
     /// The same draws in each run.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(TestRunner::deterministic())
     }
 
-    pub fn one<S: Strategy>(&mut self, strategy: S) -> S::Value {
+    pub(crate) fn one<S: Strategy>(&mut self, strategy: S) -> S::Value {
         strategy.new_tree(&mut self.0).unwrap().current()
     }
 
-    pub fn some<S: Strategy>(&mut self, count: usize, strategy: S) -> Vec<S::Value> {
+    pub(crate) fn some<S: Strategy>(&mut self, count: usize, strategy: S) -> Vec<S::Value> {
         (0..count).map(|_| self.one(&strategy)).collect()
     }
 }
@@ -41,11 +41,8 @@ fn id<T: std::fmt::Debug>(from: fn(Uuid) -> T) -> impl Strategy<Value = T> {
 /// Text with quotes, backslashes, control characters and characters beyond ASCII; no NUL, which PostgreSQL
 /// cannot store and no frame may carry into a table.
 fn text() -> impl Strategy<Value = String> {
-    proptest::collection::vec(
-        any::<char>().prop_filter("no NUL", |c| *c != '\0'),
-        0..20,
-    )
-    .prop_map(|chars| chars.into_iter().collect())
+    proptest::collection::vec(any::<char>().prop_filter("no NUL", |c| *c != '\0'), 0..20)
+        .prop_map(|chars| chars.into_iter().collect())
 }
 
 fn instant() -> impl Strategy<Value = Timestamp> {
@@ -61,7 +58,7 @@ fn json() -> impl Strategy<Value = Value> {
         .prop_map(|(text, number, flag)| json!({"text": text, "list": [number, flag, null]}))
 }
 
-pub fn org(id: OrgId, slug: String) -> impl Strategy<Value = OrgRecord> {
+pub(crate) fn org(id: OrgId, slug: String) -> impl Strategy<Value = OrgRecord> {
     let words = (of_words(Plan::ALL), of_words(OrgStatus::ALL), of(text()));
     let numbers = (of(any::<u32>()), of(any::<u32>()), of(any::<u32>()), instant());
     (text(), words, numbers).prop_map(move |(name, (plan, status, status_reason), numbers)| {
@@ -80,7 +77,7 @@ pub fn org(id: OrgId, slug: String) -> impl Strategy<Value = OrgRecord> {
     })
 }
 
-pub fn agent() -> impl Strategy<Value = AgentRecord> {
+pub(crate) fn agent() -> impl Strategy<Value = AgentRecord> {
     let facts = (text(), text(), of_words(Platform::ALL), text());
     let facts = facts.prop_map(|(version, hostname, platform, arch)| AgentFacts {
         version,
@@ -96,7 +93,7 @@ pub fn agent() -> impl Strategy<Value = AgentRecord> {
     )
 }
 
-pub fn presence() -> impl Strategy<Value = PresenceRecord> {
+pub(crate) fn presence() -> impl Strategy<Value = PresenceRecord> {
     let agent = (id(AgentId::from_uuid), of_words(AgentState::ALL), instant());
     (agent, of(instant()), of(instant())).prop_map(
         |((agent_id, state, since), last_seen_at, back_by)| PresenceRecord {
@@ -109,7 +106,7 @@ pub fn presence() -> impl Strategy<Value = PresenceRecord> {
     )
 }
 
-pub fn position() -> impl Strategy<Value = PositionRecord> {
+pub(crate) fn position() -> impl Strategy<Value = PositionRecord> {
     (id(AgentId::from_uuid), text(), 0..=u64::try_from(i64::MAX).unwrap()).prop_map(
         |(agent_id, spool_id, acked_seq)| PositionRecord {
             agent_id,
@@ -119,7 +116,7 @@ pub fn position() -> impl Strategy<Value = PositionRecord> {
     )
 }
 
-pub fn segment() -> impl Strategy<Value = SegmentRecord> {
+pub(crate) fn segment() -> impl Strategy<Value = SegmentRecord> {
     let ids = (id(SegmentId::from_uuid), id(AgentId::from_uuid));
     (ids, text(), text(), text(), any::<u32>(), any::<bool>(), of(instant())).prop_map(
         |((id, agent_id), name, cidr, interface, scan_interval_s, enabled, last_scan_at)| {
@@ -153,7 +150,7 @@ fn check() -> impl Strategy<Value = CheckSpec> {
     )
 }
 
-pub fn device() -> impl Strategy<Value = DeviceRecord> {
+pub(crate) fn device() -> impl Strategy<Value = DeviceRecord> {
     let ids = (
         id(DeviceId::from_uuid),
         id(AgentId::from_uuid),
@@ -178,7 +175,7 @@ pub fn device() -> impl Strategy<Value = DeviceRecord> {
     )
 }
 
-pub fn device_state() -> impl Strategy<Value = DeviceStateRecord> {
+pub(crate) fn device_state() -> impl Strategy<Value = DeviceStateRecord> {
     let key = prop_oneof![
         id(CheckId::from_uuid).prop_map(CheckKey::Configured),
         of_words(CheckKind::ALL).prop_map(CheckKey::Implicit),
@@ -199,7 +196,7 @@ pub fn device_state() -> impl Strategy<Value = DeviceStateRecord> {
     )
 }
 
-pub fn scan() -> impl Strategy<Value = ScanRecord> {
+pub(crate) fn scan() -> impl Strategy<Value = ScanRecord> {
     let ids = (id(ScanId::from_uuid), id(AgentId::from_uuid), id(SegmentId::from_uuid), text());
     let times = (of_words(ScanState::ALL), instant(), instant());
     (ids, times, any::<u32>(), any::<u32>(), of(text())).prop_map(
@@ -219,27 +216,17 @@ pub fn scan() -> impl Strategy<Value = ScanRecord> {
 }
 
 /// A command that has not ended.
-pub fn command() -> impl Strategy<Value = CommandRecord> {
+pub(crate) fn command() -> impl Strategy<Value = CommandRecord> {
     let open = select(vec![CommandState::Issued, CommandState::Delivered, CommandState::Running]);
     let ids = (id(CommandId::from_uuid), id(AgentId::from_uuid), of_words(CommandKind::ALL));
     (ids, json(), open, instant(), instant(), of(json()), of(text())).prop_map(
         |((id, agent_id, kind), payload, state, issued_at, deadline, result, error)| {
-            CommandRecord {
-                id,
-                agent_id,
-                kind,
-                payload,
-                state,
-                issued_at,
-                deadline,
-                result,
-                error,
-            }
+            CommandRecord { id, agent_id, kind, payload, state, issued_at, deadline, result, error }
         },
     )
 }
 
-pub fn channel() -> impl Strategy<Value = ChannelRecord> {
+pub(crate) fn channel() -> impl Strategy<Value = ChannelRecord> {
     let words = (of_words(ChannelKind::ALL), of_words(ChannelHealth::ALL));
     let secrets = proptest::collection::vec(text(), 0..3);
     (id(ChannelId::from_uuid), text(), words, json(), secrets, any::<bool>(), instant()).prop_map(
@@ -256,7 +243,7 @@ pub fn channel() -> impl Strategy<Value = ChannelRecord> {
     )
 }
 
-pub fn rule() -> impl Strategy<Value = RuleRecord> {
+pub(crate) fn rule() -> impl Strategy<Value = RuleRecord> {
     let lists = (
         proptest::collection::vec(text(), 0..4),
         proptest::collection::vec(id(ChannelId::from_uuid), 0..4),
@@ -274,7 +261,11 @@ pub fn rule() -> impl Strategy<Value = RuleRecord> {
 }
 
 /// A delivery for event `event_seq` that is due at `due_at`.
-pub fn delivery(channel_id: ChannelId, event_seq: u64, due_at: Option<i64>) -> DeliveryRecord {
+pub(crate) fn delivery(
+    channel_id: ChannelId,
+    event_seq: u64,
+    due_at: Option<i64>,
+) -> DeliveryRecord {
     DeliveryRecord {
         id: DeliveryId::new(),
         channel_id,

@@ -13,7 +13,6 @@ use actix::prelude::*;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext, WsResponseBuilder};
-use pulse_actors::directory::AskError;
 use pulse_actors::link::{AgentLink, AgentPush, Shared};
 use pulse_actors::org::{Attach, News, OrgActor, Take};
 use pulse_actors::ports::AgentLogin;
@@ -21,8 +20,8 @@ use pulse_domain::org::Input;
 use pulse_domain::presence::ConnectionId;
 use pulse_domain::request::Refusal;
 use pulse_protocol::agent::{
-    AGENT_SUBPROTOCOL, AgentError, AgentErrorCode, AgentFrame, CloseCode, FRAME_BYTES_MAX, FrameError,
-    Heartbeat, Hello, HubFrame, PROTOCOL_VERSION,
+    AGENT_SUBPROTOCOL, AgentError, AgentErrorCode, AgentFrame, CloseCode, FRAME_BYTES_MAX,
+    FrameError, Heartbeat, Hello, HubFrame, PROTOCOL_VERSION, Welcome,
 };
 use pulse_protocol::api::OrgStatus;
 use pulse_protocol::dashboard::EphemeralName;
@@ -61,7 +60,9 @@ pub async fn connect(
     let address = crate::client_address(&request, &state.settings.trusted_proxies);
     if !state.limits.admit_handshake(address) {
         let detail = "too many connections a second; reconnect later, with jitter";
-        return Err(ApiError::new(ProblemCode::RateLimited, detail).retry_after(Duration::from_secs(1)));
+        return Err(
+            ApiError::new(ProblemCode::RateLimited, detail).retry_after(Duration::from_secs(1))
+        );
     }
     let login = log_in(&request, &state).await?;
     check_upgrade(&request, AGENT_SUBPROTOCOL)?;
@@ -70,11 +71,18 @@ pub async fn connect(
         .protocols(&[AGENT_SUBPROTOCOL])
         .frame_size(FRAME_BYTES_MAX)
         .start()
-        .map_err(|error| ApiError::new(ProblemCode::BadRequest, format!("this path is a websocket: {error}")))
+        .map_err(|error| {
+            ApiError::new(ProblemCode::BadRequest, format!("this path is a websocket: {error}"))
+        })
 }
 
 async fn log_in(request: &HttpRequest, state: &WebState) -> Result<AgentLogin, ApiError> {
-    let refused = || ApiError::new(ProblemCode::Unauthenticated, "send the agent's key as `Authorization: Bearer`");
+    let refused = || {
+        ApiError::new(
+            ProblemCode::Unauthenticated,
+            "send the agent's key as `Authorization: Bearer`",
+        )
+    };
     let key = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -87,15 +95,25 @@ async fn log_in(request: &HttpRequest, state: &WebState) -> Result<AgentLogin, A
         .map_err(|error| ApiError::new(ProblemCode::Unauthenticated, error.to_string()))?;
     let login = state.accounts.agent_by_key(&hash_secret(key.secret()), state.clock.now()).await?;
     let login = login.ok_or_else(|| {
-        ApiError::new(ProblemCode::Unauthenticated, "no agent has this key; it was removed or its key replaced")
+        ApiError::new(
+            ProblemCode::Unauthenticated,
+            "no agent has this key; it was removed or its key replaced",
+        )
     })?;
     match login.org_status {
-        OrgStatus::Suspended => return Err(ApiError::from(Refusal::OrgSuspended).retry_after(CLOSED_ORG_RETRY)),
-        OrgStatus::Cancelled => return Err(ApiError::from(Refusal::OrgCancelled).retry_after(CLOSED_ORG_RETRY)),
+        OrgStatus::Suspended => {
+            return Err(ApiError::from(Refusal::OrgSuspended).retry_after(CLOSED_ORG_RETRY));
+        }
+        OrgStatus::Cancelled => {
+            return Err(ApiError::from(Refusal::OrgCancelled).retry_after(CLOSED_ORG_RETRY));
+        }
         OrgStatus::Trial | OrgStatus::Active | OrgStatus::PastDue => {}
     }
     if !login.enabled {
-        return Err(ApiError::new(ProblemCode::AgentDisabled, "the agent is switched off; a member can enable it"));
+        return Err(ApiError::new(
+            ProblemCode::AgentDisabled,
+            "the agent is switched off; a member can enable it",
+        ));
     }
     Ok(login)
 }
@@ -113,6 +131,7 @@ struct AgentConnection {
     sent_seq: u64,
     heartbeat_timeout: Duration,
     heard_at: Instant,
+    deadline: Option<SpawnHandle>,
     limiter: Option<Box<FrameLimiter>>,
     fragments: Fragments,
     ended_by: Cause,
@@ -130,6 +149,7 @@ impl AgentConnection {
             sent_seq: 0,
             heartbeat_timeout: HELLO_WITHIN,
             heard_at: Instant::now(),
+            deadline: None,
             limiter: state.limits.frames().map(Box::new),
             fragments: Fragments::default(),
             ended_by: Cause::ConnectionClosed,
@@ -153,24 +173,38 @@ impl AgentConnection {
         }
     }
 
-    fn complain(&self, code: AgentErrorCode, message: &str, fatal: bool, ctx: &mut WebsocketContext<Self>) {
+    fn complain(
+        &self,
+        code: AgentErrorCode,
+        message: &str,
+        fatal: bool,
+        ctx: &mut WebsocketContext<Self>,
+    ) {
         let error = AgentError { code, message: message.to_owned(), fatal, seq: None };
         self.say(&HubFrame::Error(error), ctx);
     }
 
     /// One timer per socket, not per frame: when it is due it looks whether something was heard since.
-    fn watch_deadline(&self, ctx: &mut WebsocketContext<Self>) {
+    fn watch_deadline(&mut self, ctx: &mut WebsocketContext<Self>) {
         let due = self.heard_at + self.heartbeat_timeout;
-        ctx.run_later(due.saturating_duration_since(Instant::now()), |session, ctx| {
-            if session.heard_at.elapsed() < session.heartbeat_timeout {
-                return session.watch_deadline(ctx);
-            }
-            if session.hello.is_none() {
-                return session.close(CloseCode::NoHello, "no hello in time", ctx);
-            }
-            session.ended_by = Cause::HeartbeatTimeout;
-            session.close(CloseCode::HeartbeatTimeout, "nothing was heard for the heartbeat timeout", ctx);
+        let armed = ctx.run_later(due.saturating_duration_since(Instant::now()), |session, ctx| {
+            session.deadline = None;
+            session.look_at_deadline(ctx);
         });
+        if let Some(earlier) = self.deadline.replace(armed) {
+            ctx.cancel_future(earlier);
+        }
+    }
+
+    fn look_at_deadline(&mut self, ctx: &mut WebsocketContext<Self>) {
+        if self.heard_at.elapsed() < self.heartbeat_timeout {
+            return self.watch_deadline(ctx);
+        }
+        if self.hello.is_none() {
+            return self.close(CloseCode::NoHello, "no hello in time", ctx);
+        }
+        self.ended_by = Cause::HeartbeatTimeout;
+        self.close(CloseCode::HeartbeatTimeout, "nothing was heard for the heartbeat timeout", ctx);
     }
 
     fn heard(&mut self) {
@@ -199,7 +233,11 @@ impl AgentConnection {
             }
             Err(FrameError::Rejected { seq, reason }) => {
                 let (agent_id, connection) = (self.login.agent_id, self.connection);
-                self.forward(Input::Unreadable { agent_id, connection, seq, reason }, Some(seq), ctx);
+                self.forward(
+                    Input::Unreadable { agent_id, connection, seq, reason },
+                    Some(seq),
+                    ctx,
+                );
             }
             Err(error @ (FrameError::Malformed(_) | FrameError::Content(_))) => {
                 self.malformed(&error.to_string(), ctx);
@@ -216,7 +254,9 @@ impl AgentConnection {
     ) {
         match parsed {
             Err(FrameError::Malformed(reason)) => self.malformed(reason, ctx),
-            Err(FrameError::Content(_)) if asks_for_another_protocol(text) => self.unsupported_protocol(ctx),
+            Err(FrameError::Content(_)) if asks_for_another_protocol(text) => {
+                self.unsupported_protocol(ctx)
+            }
             Err(FrameError::Content(reason)) if is_hello(text) => self.malformed(reason, ctx),
             _ => self.close(CloseCode::NoHello, "the first frame must be hello", ctx),
         }
@@ -238,7 +278,9 @@ impl AgentConnection {
         let seq = frame.seq();
         match frame {
             AgentFrame::Hello(_) if self.hello.is_some() => self.malformed("a second hello", ctx),
-            AgentFrame::Hello(hello) if hello.protocol != PROTOCOL_VERSION => self.unsupported_protocol(ctx),
+            AgentFrame::Hello(hello) if hello.protocol != PROTOCOL_VERSION => {
+                self.unsupported_protocol(ctx)
+            }
             AgentFrame::Hello(hello) => {
                 self.hello = Some(Box::new(hello));
                 self.heard();
@@ -254,7 +296,9 @@ impl AgentConnection {
                 });
                 self.news(EphemeralName::ScanProgress, data);
             }
-            AgentFrame::Bye(bye) => self.forward(Input::Bye { agent_id, connection, bye }, None, ctx),
+            AgentFrame::Bye(bye) => {
+                self.forward(Input::Bye { agent_id, connection, bye }, None, ctx)
+            }
             frame => self.forward(Input::Frame { agent_id, connection, frame }, seq, ctx),
         }
     }
@@ -282,6 +326,17 @@ impl AgentConnection {
 
     /// Finds the home and says hello to it, again if it fell. Nothing else is read meanwhile.
     fn attach(&mut self, ctx: &mut WebsocketContext<Self>) {
+        let (directory, org_id) = (self.state.directory.clone(), self.login.org_id);
+        let found = async move { directory.org(org_id).await };
+        ctx.wait(found.into_actor(self).map(|home, session, ctx| match home {
+            Ok(home) => session.say_hello(home, ctx),
+            Err(_) => {
+                session.close(CloseCode::GoingAway, "the hub cannot take this agent now", ctx)
+            }
+        }));
+    }
+
+    fn say_hello(&mut self, home: Addr<OrgActor>, ctx: &mut WebsocketContext<Self>) {
         let Some(hello) = self.hello.as_deref().cloned() else { return };
         let link = AgentLink {
             agent_id: self.login.agent_id,
@@ -289,17 +344,13 @@ impl AgentConnection {
             edge: ctx.address().recipient(),
             shared: Arc::clone(&self.shared),
         };
-        let (directory, org_id) = (self.state.directory.clone(), self.login.org_id);
-        let attached = async move {
-            let home = directory.org(org_id).await?;
-            home.send(Attach { hello, link }).await.map_err(|_| AskError::Unavailable)?;
-            Ok::<_, AskError>(home)
-        };
-        ctx.wait(attached.into_actor(self).map(|home, session, ctx| {
+        let attached = home.send(Attach { hello, link });
+        // Known from here on: should the socket end now, the home is told after it was greeted.
+        self.home = Some(home);
+        ctx.wait(attached.into_actor(self).map(|attached, session, ctx| {
             session.heard_at = Instant::now();
-            match home {
-                Ok(home) => session.home = Some(home),
-                Err(_) => session.close(CloseCode::GoingAway, "the hub cannot take this agent now", ctx),
+            if attached.is_err() {
+                session.close(CloseCode::GoingAway, "the hub cannot take this agent now", ctx);
             }
         }));
     }
@@ -307,26 +358,50 @@ impl AgentConnection {
     /// Hands an input to the home. While the home is busy, or too many frames wait for their ack, the socket is not
     /// read.
     fn forward(&mut self, input: Input, seq: Option<u64>, ctx: &mut WebsocketContext<Self>) {
-        let Some(home) = self.home.clone() else { return };
-        match home.try_send(Take(input)) {
-            Ok(()) => {}
-            Err(SendError::Full(take)) => {
-                ctx.wait(home.send(take).into_actor(self).map(|_, session, _| session.heard()));
-            }
-            // The news that the home is gone is in the mailbox: it leads to a new one, or to the end.
-            Err(SendError::Closed(_)) => return,
-        }
         if let Some(seq) = seq {
+            // Before it is handed over: a frame that a lost home never got is in flight too.
             self.sent_seq = self.sent_seq.max(seq);
         }
+        // Not a clone: every clone of an address has a place of its own in the mailbox, and is never told it is full.
+        let Some(home) = &self.home else { return };
+        let busy = match home.try_send(Take(input)) {
+            Ok(()) => None,
+            Err(SendError::Full(take)) => Some(home.send(take)),
+            // The news that the home is gone is in the mailbox: it leads to a new one, or to the end.
+            Err(SendError::Closed(_)) => return,
+        };
         let window = self.state.limits.unacked_frames();
-        if let Some(oldest) = window.and_then(|window| (self.sent_seq + 1).checked_sub(window))
-            && self.shared.acked() < oldest
-        {
-            let shared = Arc::clone(&self.shared);
-            let room = async move { shared.acked_at_least(oldest).await };
-            ctx.wait(room.into_actor(self).map(|(), session, _| session.heard()));
+        let oldest = window
+            .and_then(|window| self.sent_seq.saturating_add(1).checked_sub(window))
+            .filter(|oldest| self.shared.acked() < *oldest);
+        if busy.is_none() && oldest.is_none() {
+            return;
         }
+        let shared = Arc::clone(&self.shared);
+        // One wait for both: of several, the framework looks at the last one first.
+        let room = async move {
+            if let Some(taken) = busy {
+                // A home that is gone takes nothing more; the news of it is in the mailbox.
+                let _ = taken.await;
+            }
+            if let Some(oldest) = oldest {
+                shared.acked_at_least(oldest).await;
+            }
+        };
+        ctx.wait(room.into_actor(self).map(|(), session, _| session.heard()));
+    }
+
+    fn welcome(&mut self, welcome: Box<Welcome>, ctx: &mut WebsocketContext<Self>) {
+        self.sent_seq = self.sent_seq.max(welcome.acked_seq);
+        self.heartbeat_timeout = Duration::from_millis(welcome.heartbeat_timeout_ms);
+        info!(org.id = %self.login.org_id, agent.id = %self.login.agent_id, connection.id = %self.connection.0, "agent welcomed");
+        if std::mem::replace(&mut self.welcomed, true) {
+            // A new home, of which the agent needs to know nothing but what may have changed meanwhile.
+            self.say(&HubFrame::Config(welcome.config), ctx);
+        } else {
+            self.say(&HubFrame::Welcome(welcome), ctx);
+        }
+        self.watch_deadline(ctx);
     }
 
     fn home_lost(&mut self, ctx: &mut WebsocketContext<Self>) {
@@ -345,7 +420,9 @@ impl AgentConnection {
 /// Whether a frame that could not be read is a `hello` of a protocol that this hub does not speak.
 fn asks_for_another_protocol(text: &str) -> bool {
     let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-    value["type"] == "hello" && value["protocol"].is_number() && value["protocol"] != PROTOCOL_VERSION
+    value["type"] == "hello"
+        && value["protocol"].is_number()
+        && value["protocol"] != PROTOCOL_VERSION
 }
 
 fn is_hello(text: &str) -> bool {
@@ -364,7 +441,8 @@ impl Actor for AgentConnection {
     fn stopped(&mut self, _: &mut Self::Context) {
         self.state.metrics.agent_connections.dec();
         if let Some(home) = &self.home {
-            let (agent_id, connection, cause) = (self.login.agent_id, self.connection, self.ended_by);
+            let (agent_id, connection, cause) =
+                (self.login.agent_id, self.connection, self.ended_by);
             // One for each socket, and it must arrive.
             home.do_send(Take(Input::HangUp { agent_id, connection, cause }));
         }
@@ -392,7 +470,9 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for AgentConnection {
                 ctx.close(reason);
                 ctx.stop();
             }
-            Err(ProtocolError::Overflow) => self.close(CloseCode::TooBig, "a frame over 1 MiB", ctx),
+            Err(ProtocolError::Overflow) => {
+                self.close(CloseCode::TooBig, "a frame over 1 MiB", ctx)
+            }
             Err(error) => {
                 debug!(%error, "the socket failed");
                 self.close(CloseCode::Malformed, "a malformed websocket frame", ctx);
@@ -406,14 +486,7 @@ impl Handler<AgentPush> for AgentConnection {
 
     fn handle(&mut self, push: AgentPush, ctx: &mut Self::Context) {
         match push {
-            AgentPush::Welcome(welcome) => {
-                self.welcomed = true;
-                self.sent_seq = self.sent_seq.max(welcome.acked_seq);
-                self.heartbeat_timeout = Duration::from_millis(welcome.heartbeat_timeout_ms);
-                info!(org.id = %self.login.org_id, agent.id = %self.login.agent_id, connection.id = %self.connection.0, "agent welcomed");
-                self.say(&HubFrame::Welcome(welcome), ctx);
-                self.watch_deadline(ctx);
-            }
+            AgentPush::Welcome(welcome) => self.welcome(welcome, ctx),
             AgentPush::Ack(seq) => self.say(&HubFrame::Ack { seq }, ctx),
             AgentPush::Config(config) => self.say(&HubFrame::Config(*config), ctx),
             AgentPush::Command(command) => self.say(&HubFrame::Command(*command), ctx),
@@ -423,7 +496,9 @@ impl Handler<AgentPush> for AgentConnection {
                     self.close(code, "see the error frame", ctx);
                 }
             }
-            AgentPush::Drain(reconnect_after_ms) => self.say(&HubFrame::Drain { reconnect_after_ms }, ctx),
+            AgentPush::Drain(reconnect_after_ms) => {
+                self.say(&HubFrame::Drain { reconnect_after_ms }, ctx)
+            }
             AgentPush::Close(code) => self.close(code, close_text(code), ctx),
             AgentPush::HomeLost => self.home_lost(ctx),
         }

@@ -39,12 +39,15 @@ pub async fn connect(
     let principal = Principal::prove(&request).await?;
     let mut params = Params::new(request.query_string());
     let org_id = org_of(&mut params, &principal, &state).await?;
-    let after = params.read("after", "the number of the last event you have", |text| text.parse().ok());
+    let after =
+        params.read("after", "the number of the last event you have", |text| text.parse().ok());
     // The protocol gives this fault the status 400.
     params.finish().map_err(|error| error.with_status(StatusCode::BAD_REQUEST))?;
     check_upgrade(&request, DASHBOARD_SUBPROTOCOL)?;
-    let mut response = ws::handshake_with_protocols(&request, &[DASHBOARD_SUBPROTOCOL])
-        .map_err(|error| ApiError::new(ProblemCode::BadRequest, format!("this path is a websocket: {error}")))?;
+    let mut response =
+        ws::handshake_with_protocols(&request, &[DASHBOARD_SUBPROTOCOL]).map_err(|error| {
+            ApiError::new(ProblemCode::BadRequest, format!("this path is a websocket: {error}"))
+        })?;
     let outbox = Outbox::default();
     let session = DashboardSession::new(org_id, principal, after, outbox.clone(), state);
     let body = Body::new(WebsocketContext::create(session, payload), outbox);
@@ -65,15 +68,25 @@ fn check_origin(request: &HttpRequest, state: &WebState) -> Result<(), ApiError>
     if origin.as_bytes() == own.as_bytes() || (is_local && same_host().unwrap_or(false)) {
         return Ok(());
     }
-    Err(ApiError::new(ProblemCode::Forbidden, format!("pages of another origin than {own} may not connect")))
+    Err(ApiError::new(
+        ProblemCode::Forbidden,
+        format!("pages of another origin than {own} may not connect"),
+    ))
 }
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
-async fn org_of(params: &mut Params, principal: &Principal, state: &WebState) -> Result<OrgId, ApiError> {
+async fn org_of(
+    params: &mut Params,
+    principal: &Principal,
+    state: &WebState,
+) -> Result<OrgId, ApiError> {
     let text = params.read("org", "an organisation", |text| Some(text.to_owned()));
     let text = text.filter(|text| !text.is_empty()).ok_or_else(|| {
         ApiError::new(ProblemCode::OrgRequired, "name the organisation as `?org=org_…`")

@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 const BYTES_MAX: usize = 1024 * 1024;
 /// Events that may wait for one viewer.
 const EVENTS_MAX: usize = 1_000;
+/// What the socket is given at a time.
+const PIECE_MAX: usize = 32 * 1024;
 
 /// The viewer reads too slowly.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,51 +36,76 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<(Bytes, usize)>,
+    entries: VecDeque<Entry>,
+    /// What is left of the entry that the socket is taking. Never dropped: half a frame would garble the rest.
+    under_way: Bytes,
     bytes: usize,
     events: usize,
     waker: Option<Waker>,
 }
 
-impl Outbox {
-    /// Queues frames that carry `events` events, if they fit.
-    pub(super) fn push(&self, frames: Bytes, events: usize) -> Result<(), TooSlow> {
-        let queue = self.0.queue.borrow();
-        let fits = queue.bytes + frames.len() <= BYTES_MAX && queue.events + events <= EVENTS_MAX;
-        drop(queue);
-        if !fits {
-            return Err(TooSlow);
-        }
-        self.push_anyway(frames, events);
-        Ok(())
+struct Entry {
+    frames: Bytes,
+    /// What it counts against the bounds.
+    bytes: usize,
+    events: usize,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.under_way.is_empty()
     }
 
-    /// Queues what must be told whatever its size, such as a snapshot: one at a time.
-    pub(super) fn push_anyway(&self, frames: Bytes, events: usize) {
-        let mut queue = self.0.queue.borrow_mut();
-        queue.bytes += frames.len();
-        queue.events += events;
-        queue.frames.push_back((frames, events));
-        if let Some(waker) = queue.waker.take() {
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.bytes;
+        self.events += entry.events;
+        self.entries.push_back(entry);
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
+}
 
-    /// Drops everything that waits.
+impl Outbox {
+    /// Queues frames that carry `events` events, if they fit.
+    pub(super) fn push(&self, frames: Bytes, events: usize) -> Result<(), TooSlow> {
+        let mut queue = self.0.queue.borrow_mut();
+        let bytes = frames.len();
+        if queue.bytes + bytes > BYTES_MAX || queue.events + events > EVENTS_MAX {
+            return Err(TooSlow);
+        }
+        queue.push(Entry { frames, bytes, events });
+        Ok(())
+    }
+
+    /// Queues what must be told whatever its size, once for each watch, such as a snapshot. It counts for nothing: a
+    /// large snapshot must not make its viewer too slow for the events after it.
+    pub(super) fn push_anyway(&self, frames: Bytes) {
+        self.0.queue.borrow_mut().push(Entry { frames, bytes: 0, events: 0 });
+    }
+
+    /// Drops everything that waits, but for the rest of what the socket is taking.
     pub(super) fn clear(&self) {
         let mut queue = self.0.queue.borrow_mut();
-        queue.frames.clear();
+        queue.entries.clear();
         queue.bytes = 0;
         queue.events = 0;
     }
 
+    /// The next piece: small, because some connections copy what they send, where a snapshot is shared by all who
+    /// wait for it.
     fn take(&self) -> Option<Bytes> {
         let mut queue = self.0.queue.borrow_mut();
-        let (frames, events) = queue.frames.pop_front()?;
-        queue.bytes -= frames.len();
-        queue.events -= events;
+        if queue.under_way.is_empty() {
+            let Entry { frames, bytes, events } = queue.entries.pop_front()?;
+            queue.bytes -= bytes;
+            queue.events -= events;
+            queue.under_way = frames;
+        }
+        let len = queue.under_way.len().min(PIECE_MAX);
+        let piece = queue.under_way.split_to(len);
         self.0.taken.notify_waiters();
-        Some(frames)
+        Some(piece)
     }
 
     /// Waits until the socket has taken everything.
@@ -86,7 +113,7 @@ impl Outbox {
         loop {
             let mut taken = std::pin::pin!(self.0.taken.notified());
             taken.as_mut().enable();
-            if self.0.queue.borrow().frames.is_empty() {
+            if self.0.queue.borrow().is_empty() {
                 return;
             }
             taken.await;
@@ -163,16 +190,34 @@ mod tests {
         let outbox = Outbox::default();
         let says: Vec<Result<Bytes, ()>> = vec![Ok(Bytes::from_static(b"close"))];
         let mut body = Body::new(stream::iter(says), outbox.clone());
-        outbox.push_anyway(Bytes::from_static(b"event"), 1);
+        outbox.push_anyway(Bytes::from_static(b"event"));
         let sent: Vec<_> = std::iter::from_fn(|| body.next().now_or_never().flatten()).collect();
         assert_eq!(sent, [Ok(Bytes::from_static(b"event")), Ok(Bytes::from_static(b"close"))]);
         assert!(outbox.drained().now_or_never().is_some());
     }
 
     #[test]
+    fn a_large_frame_goes_out_in_pieces_whole_and_leaves_room_for_events() {
+        let outbox = Outbox::default();
+        let snapshot: Vec<u8> = (0..3 * BYTES_MAX).map(|at| at.to_le_bytes()[1]).collect();
+        outbox.push_anyway(Bytes::from(snapshot.clone()));
+        assert_eq!(outbox.push(Bytes::from_static(b"event"), 1), Ok(()));
+        let first = outbox.take().unwrap();
+        assert_eq!(first.len(), PIECE_MAX);
+        // Dropping the queue keeps the frame that is half sent.
+        outbox.clear();
+        assert!(outbox.drained().now_or_never().is_none());
+        let rest = std::iter::from_fn(|| outbox.take()).fold(first.to_vec(), |mut sent, piece| {
+            sent.extend_from_slice(&piece);
+            sent
+        });
+        assert!(rest == snapshot, "the pieces are not the frame");
+    }
+
+    #[test]
     fn drained_waits_for_the_socket() {
         let outbox = Outbox::default();
-        outbox.push_anyway(Bytes::from_static(b"event"), 1);
+        outbox.push_anyway(Bytes::from_static(b"event"));
         assert!(outbox.drained().now_or_never().is_none());
         assert!(outbox.take().is_some());
         assert!(outbox.drained().now_or_never().is_some());

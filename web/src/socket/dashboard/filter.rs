@@ -38,7 +38,8 @@ impl Filter {
     }
 
     fn is_of_wanted_agent(&self, frame: &EncodedFrame) -> bool {
-        let agent_id = serde_json::from_slice::<Frame>(&frame.json).ok().and_then(|frame| frame.data.agent_id);
+        let agent_id =
+            serde_json::from_slice::<Frame>(&frame.json).ok().and_then(|frame| frame.data.agent_id);
         agent_id.is_some_and(|id| self.agents.contains(&id))
     }
 }
@@ -67,7 +68,12 @@ mod tests {
             "type": "event", "seq": 7, "id": id, "event": "agent.online",
             "at": "2026-03-01T12:00:00.000Z", "data": {"agent_id": agent_id, "name": "a"},
         });
-        EncodedFrame { seq: 7, id, name: "agent.online".into(), json: Bytes::from(json.to_string()) }
+        EncodedFrame {
+            seq: 7,
+            id,
+            name: "agent.online".into(),
+            json: Bytes::from(json.to_string()),
+        }
     }
 
     #[test]

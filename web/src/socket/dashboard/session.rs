@@ -8,8 +8,7 @@ use actix_http::ws::{Codec, Message as WsMessage};
 use actix_web::web;
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 use bytes::{Bytes, BytesMut};
-use pulse_actors::directory::AskError;
-use pulse_actors::link::{Chunk, EncodedFrame, ViewerId, ViewerLink, ViewerPush};
+use pulse_actors::link::{Chunk, EncodedFrame, SharedFrame, ViewerId, ViewerLink, ViewerPush};
 use pulse_actors::org::{OrgActor, Unwatch, Watch, WatchAnswer, encode};
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::dashboard::{DashboardFrame, ResyncReason, ViewerFrame};
@@ -35,6 +34,8 @@ const RESUME_MAX: u64 = 10_000;
 const PAGE: u32 = 500;
 /// Pushed events that may wait while missed ones are read.
 const HELD_MAX: usize = 1_000;
+/// The same in bytes.
+const HELD_BYTES_MAX: usize = 1024 * 1024;
 /// How often the socket is pinged and the viewer's right to watch looked at.
 const LOOK: Duration = Duration::from_secs(15);
 /// A viewer that said nothing, not even a pong, for this long is gone.
@@ -71,7 +72,7 @@ enum CaughtUp {
     /// The next missed events; with `more`, others follow up to `through`.
     Resumed { through: u64, events: Vec<EncodedFrame>, more: bool },
     /// The whole state.
-    Snapshot { seq: u64, json: Bytes },
+    Snapshot { seq: u64, frame: Arc<SharedFrame> },
     /// It missed too much, or what it missed is gone.
     TooFarBehind,
     /// The store does not answer.
@@ -106,61 +107,84 @@ impl DashboardSession {
         ctx.stop();
     }
 
+    /// Says what is said once for each watch.
     fn say(&self, frame: &DashboardFrame) {
-        match serde_json::to_vec(frame) {
-            Ok(json) => self.queue_anyway(&json, 0),
-            Err(error) => warn!(%error, "a frame has no JSON form"),
+        self.state.metrics.dashboard_frames_out.inc();
+        self.outbox.push_anyway(frame_text(frame));
+    }
+
+    /// Answers the viewer. One that asks and does not read the answers is too slow.
+    fn answer(&mut self, frame: &DashboardFrame, ctx: &mut WebsocketContext<Self>) {
+        self.state.metrics.dashboard_frames_out.inc();
+        self.push(frame_text(frame), 1, ctx);
+    }
+
+    fn push(&mut self, frames: Bytes, events: usize, ctx: &mut WebsocketContext<Self>) {
+        if self.outbox.push(frames, events).is_err() && !matches!(self.phase, Phase::Overflowed) {
+            self.overflow(ctx);
         }
     }
 
-    fn queue_anyway(&self, json: &[u8], events: usize) {
-        self.state.metrics.dashboard_frames_out.inc();
-        self.outbox.push_anyway(text_frames([json]), events);
-    }
-
-    /// Asks the home for every event from now on; `reason` makes the viewer start anew from a snapshot.
+    /// Wants every event from now on; `reason` makes the viewer start anew from a snapshot.
     fn watch(&mut self, reason: Option<ResyncReason>, ctx: &mut WebsocketContext<Self>) {
         self.unwatch();
-        self.viewer_id = ViewerId(Uuid::now_v7());
+        let watch = ViewerId(Uuid::now_v7());
+        self.viewer_id = watch;
         self.phase = Phase::CatchingUp(vec![]);
         if let Some(reason) = reason {
             self.last_seq = None;
             self.say(&DashboardFrame::Resync { reason });
         }
-        let (answer, answered) = oneshot::channel();
-        let link = ViewerLink { viewer_id: self.viewer_id, edge: ctx.address().recipient() };
-        let after = self.last_seq;
-        let (directory, org_id, state) = (self.state.directory.clone(), self.org_id, self.state.clone());
-        let watching = async move {
-            let home = directory.org(org_id).await?;
-            home.send(Watch { link, after, answer }).await.map_err(|_| AskError::Unavailable)?;
-            let answer = answered.await.map_err(|_| AskError::Unavailable)?;
-            let caught_up = match answer {
-                WatchAnswer::Snapshot { seq, json } => CaughtUp::Snapshot { seq, json },
-                WatchAnswer::Resume { durable } => missed(&state, org_id, after.unwrap_or(0), durable).await,
-            };
-            Ok::<_, AskError>((home, caught_up))
-        };
-        ctx.spawn(watching.into_actor(self).map(|result, session, ctx| match result {
-            Ok((home, caught_up)) => {
-                session.home = Some(home);
-                session.caught_up(caught_up, true, ctx);
+        let (directory, org_id) = (self.state.directory.clone(), self.org_id);
+        let finding = async move { directory.org(org_id).await };
+        ctx.spawn(finding.into_actor(self).map(move |home, session, ctx| match home {
+            _ if session.viewer_id != watch => {}
+            Ok(home) => session.ask(home, ctx),
+            Err(_) => {
+                session.close(CloseCode::GoingAway, "the hub cannot answer now; reconnect", ctx)
             }
-            Err(_) => session.close(CloseCode::GoingAway, "the hub cannot answer now; reconnect", ctx),
+        }));
+    }
+
+    /// Asks the home where this watch goes on.
+    fn ask(&mut self, home: Addr<OrgActor>, ctx: &mut WebsocketContext<Self>) {
+        let (watch, after, org_id, state) =
+            (self.viewer_id, self.last_seq, self.org_id, self.state.clone());
+        let (answer, answered) = oneshot::channel();
+        let link = ViewerLink { viewer_id: watch, edge: ctx.address().recipient() };
+        let asked = home.send(Watch { link, after, answer });
+        // Known from here on: should this watch end now, the home is told after it was asked.
+        self.home = Some(home);
+        let answering = async move {
+            asked.await.ok()?;
+            match answered.await.ok()? {
+                WatchAnswer::Snapshot { seq, frame } => Some(CaughtUp::Snapshot { seq, frame }),
+                WatchAnswer::Resume { durable } => {
+                    Some(missed(&state, org_id, after.unwrap_or(0), durable).await)
+                }
+            }
+        };
+        ctx.spawn(answering.into_actor(self).map(move |caught_up, session, ctx| match caught_up {
+            // What was asked for an earlier watch says nothing about this one.
+            _ if session.viewer_id != watch => {}
+            Some(caught_up) => session.caught_up(caught_up, true, ctx),
+            // The home fell before it answered: the directory finds the next one, or says that there is none.
+            None => session.watch(None, ctx),
         }));
     }
 
     fn caught_up(&mut self, caught_up: CaughtUp, first: bool, ctx: &mut WebsocketContext<Self>) {
         match caught_up {
-            CaughtUp::Snapshot { seq, json } => {
-                self.queue_anyway(&json, 0);
+            CaughtUp::Snapshot { seq, frame } => {
+                self.state.metrics.dashboard_frames_out.inc();
+                self.outbox.push_anyway(on_the_wire(&frame));
                 self.last_seq = Some(seq);
                 self.go_live(ctx);
             }
             CaughtUp::Resumed { through, events, more } => {
                 let nothing = first && events.is_empty();
-                for frame in &events {
-                    self.frame(frame, ctx);
+                if !self.frames(&events, ctx) {
+                    return;
                 }
                 if nothing {
                     self.say(&DashboardFrame::Ready { seq: through });
@@ -172,23 +196,31 @@ impl DashboardSession {
                 self.go_live(ctx);
             }
             CaughtUp::TooFarBehind => self.watch(Some(ResyncReason::TooFarBehind), ctx),
-            CaughtUp::Failed => self.close(CloseCode::GoingAway, "the store cannot answer now; reconnect", ctx),
+            CaughtUp::Failed => {
+                self.close(CloseCode::GoingAway, "the store cannot answer now; reconnect", ctx)
+            }
         }
     }
 
     /// Reads the next missed events once the viewer has read those before them.
     fn read_on(&self, durable: u64, ctx: &mut WebsocketContext<Self>) {
         let (state, org_id, after) = (self.state.clone(), self.org_id, self.last_seq.unwrap_or(0));
-        let outbox = self.outbox.clone();
+        let (outbox, watch) = (self.outbox.clone(), self.viewer_id);
         let reading = async move {
             outbox.drained().await;
             missed(&state, org_id, after, durable).await
         };
-        ctx.spawn(reading.into_actor(self).map(|caught_up, session, ctx| session.caught_up(caught_up, false, ctx)));
+        ctx.spawn(reading.into_actor(self).map(move |caught_up, session, ctx| {
+            if session.viewer_id == watch {
+                session.caught_up(caught_up, false, ctx);
+            }
+        }));
     }
 
     fn go_live(&mut self, ctx: &mut WebsocketContext<Self>) {
-        let Phase::CatchingUp(held) = std::mem::replace(&mut self.phase, Phase::Live) else { return };
+        let Phase::CatchingUp(held) = &mut self.phase else { return };
+        let held = std::mem::take(held);
+        self.phase = Phase::Live;
         for chunk in held {
             self.chunk(&chunk, ctx);
         }
@@ -199,7 +231,9 @@ impl DashboardSession {
         match &mut self.phase {
             Phase::CatchingUp(held) => {
                 held.push(Arc::clone(chunk));
-                if held.iter().map(|chunk| chunk.frames.len()).sum::<usize>() > HELD_MAX {
+                let frames = || held.iter().flat_map(|chunk| &chunk.frames);
+                let bytes = frames().map(|frame| frame.json.len()).sum::<usize>();
+                if frames().count() > HELD_MAX || bytes > HELD_BYTES_MAX {
                     self.overflow(ctx);
                 }
             }
@@ -216,23 +250,32 @@ impl DashboardSession {
                 .get_or_init(|| text_frames(chunk.frames.iter().map(|frame| &*frame.json)));
             self.last_seq = Some(last.seq);
             self.state.metrics.dashboard_frames_out.inc_by(chunk.frames.len() as u64);
-            if self.outbox.push(bytes.clone(), chunk.frames.len()).is_err() {
-                self.overflow(ctx);
-            }
+            self.push(bytes.clone(), chunk.frames.len(), ctx);
         } else {
-            for frame in &chunk.frames {
-                self.frame(frame, ctx);
-            }
+            self.frames(&chunk.frames, ctx);
         }
-        let closes = |frame: &EncodedFrame| matches!(&*frame.name, "org.suspended" | "org.cancelled");
+        let closes =
+            |frame: &EncodedFrame| matches!(&*frame.name, "org.suspended" | "org.cancelled");
         if chunk.frames.iter().any(closes) {
             self.close(CloseCode::OrgSuspended, "the organisation is suspended or cancelled", ctx);
         }
     }
 
+    /// Takes events one by one; says whether the watch goes on after them.
+    fn frames(&mut self, frames: &[EncodedFrame], ctx: &mut WebsocketContext<Self>) -> bool {
+        let watch = self.viewer_id;
+        for frame in frames {
+            self.frame(frame, ctx);
+            if self.viewer_id != watch {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Takes one event.
     fn frame(&mut self, frame: &EncodedFrame, ctx: &mut WebsocketContext<Self>) {
-        if matches!(self.phase, Phase::Overflowed) || self.last_seq.is_some_and(|last| frame.seq <= last) {
+        if self.last_seq.is_some_and(|last| frame.seq <= last) {
             return;
         }
         if self.last_seq.is_some_and(|last| frame.seq > last + 1) {
@@ -247,9 +290,7 @@ impl DashboardSession {
             None => frame.json.clone(),
         };
         self.state.metrics.dashboard_frames_out.inc();
-        if self.outbox.push(text_frames([&*json]), 1).is_err() {
-            self.overflow(ctx);
-        }
+        self.push(text_frames([&*json]), 1, ctx);
     }
 
     /// Drops what waits and is not read; when the viewer has read what was under way, it starts anew.
@@ -258,8 +299,8 @@ impl DashboardSession {
         self.phase = Phase::Overflowed;
         self.outbox.clear();
         self.unwatch();
-        // An empty frame of its own marks the place: once it is taken, the viewer reads again.
-        self.outbox.push_anyway(resync_mark(), 0);
+        // It marks the place: once it is taken, the viewer reads again.
+        self.say(&DashboardFrame::Resync { reason: ResyncReason::SlowConsumer });
         let outbox = self.outbox.clone();
         let drained = async move { outbox.drained().await };
         ctx.spawn(drained.into_actor(self).map(|(), session, ctx| {
@@ -276,19 +317,33 @@ impl DashboardSession {
         }
     }
 
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &str, ctx: &mut WebsocketContext<Self>) {
         self.state.metrics.dashboard_frames_in.inc();
         match serde_json::from_str(text) {
             Ok(ViewerFrame::Ping { nonce }) => {
                 let seq_through = self.filter.as_ref().and(self.last_seq);
-                self.say(&DashboardFrame::Pong { nonce, seq_through });
+                self.answer(&DashboardFrame::Pong { nonce, seq_through }, ctx);
             }
             Ok(ViewerFrame::Filter { agents, events }) => self.filter = Filter::new(agents, events),
-            Err(error) => {
-                let known = serde_json::from_str::<serde_json::Value>(text)
-                    .is_ok_and(|frame| matches!(frame["type"].as_str(), Some("ping" | "filter")));
-                let code = if known { "malformed_frame" } else { "unknown_frame" };
-                self.say(&DashboardFrame::Error { code: code.to_owned(), message: error.to_string() });
+            Err(error) => self.unreadable(text, &error, ctx),
+        }
+    }
+
+    /// A frame whose type this hub does not know changes nothing; anything else that cannot be read closes.
+    fn unreadable(
+        &mut self,
+        text: &str,
+        error: &serde_json::Error,
+        ctx: &mut WebsocketContext<Self>,
+    ) {
+        let frame: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        match frame["type"].as_str() {
+            None | Some("ping" | "filter") => {
+                self.close(CloseCode::Malformed, "a frame that cannot be read", ctx);
+            }
+            Some(_) => {
+                let (code, message) = ("unknown_frame".to_owned(), error.to_string());
+                self.answer(&DashboardFrame::Error { code, message }, ctx);
             }
         }
     }
@@ -299,11 +354,14 @@ impl DashboardSession {
             ctx.stop();
             return;
         }
-        ctx.ping(b"");
+        // In line with the frames, so that a socket that always has some to carry is pinged too.
+        drop(self.outbox.push(framed([WsMessage::Ping(Bytes::new())]), 0));
         let (state, principal, org_id) = (self.state.clone(), self.principal.clone(), self.org_id);
         let looking = async move { may_watch(&state, &principal, org_id).await };
         ctx.spawn(looking.into_actor(self).map(|refusal, session, ctx| match refusal {
-            Some(code @ CloseCode::MembershipEnded) => session.close(code, "no member any more", ctx),
+            Some(code @ CloseCode::MembershipEnded) => {
+                session.close(code, "no member any more", ctx)
+            }
             Some(code) => session.close(code, "the session ended", ctx),
             None => {}
         }));
@@ -335,7 +393,9 @@ async fn missed(state: &WebState, org_id: OrgId, after: u64, durable: u64) -> Ca
         return CaughtUp::TooFarBehind;
     }
     match state.store.events_after(org_id, after, PAGE).await {
-        Ok(events) if events.first().is_none_or(|event| event.seq != after + 1) => CaughtUp::TooFarBehind,
+        Ok(events) if events.first().is_none_or(|event| event.seq != after + 1) => {
+            CaughtUp::TooFarBehind
+        }
         Ok(events) => {
             let last = events.last().map_or(after, |event| event.seq);
             let events = events.iter().filter_map(encode).collect();
@@ -350,21 +410,38 @@ async fn missed(state: &WebState, org_id: OrgId, after: u64, durable: u64) -> Ca
 
 /// Text frames as the socket carries them, one after another.
 fn text_frames<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
+    // What is sent was made by the serializer, so it is UTF-8.
+    framed(
+        texts
+            .into_iter()
+            .map(|text| WsMessage::Text(String::from_utf8_lossy(text).as_ref().into())),
+    )
+}
+
+fn framed(messages: impl IntoIterator<Item = WsMessage>) -> Bytes {
     let mut bytes = BytesMut::new();
     let mut codec = Codec::new();
-    for text in texts {
-        // What is sent was made by the serializer, so it is UTF-8.
-        let text = String::from_utf8_lossy(text);
-        if let Err(error) = codec.encode(WsMessage::Text(text.as_ref().into()), &mut bytes) {
+    for message in messages {
+        if let Err(error) = codec.encode(message, &mut bytes) {
             warn!(%error, "a frame could not be framed");
         }
     }
     bytes.freeze()
 }
 
-fn resync_mark() -> Bytes {
-    let frame = DashboardFrame::Resync { reason: ResyncReason::SlowConsumer };
-    text_frames([serde_json::to_vec(&frame).unwrap_or_default().as_slice()])
+fn frame_text(frame: &DashboardFrame) -> Bytes {
+    match serde_json::to_vec(frame) {
+        Ok(json) => text_frames([json.as_slice()]),
+        Err(error) => {
+            warn!(%error, "a frame has no JSON form");
+            Bytes::new()
+        }
+    }
+}
+
+/// The frame's form on the socket, made once for all who get it.
+fn on_the_wire(frame: &SharedFrame) -> Bytes {
+    frame.on_the_wire.get_or_init(|| text_frames([&*frame.json])).clone()
 }
 
 impl Actor for DashboardSession {
@@ -387,20 +464,22 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for DashboardSession {
     fn handle(&mut self, message: Result<ws::Message, ProtocolError>, ctx: &mut Self::Context) {
         self.heard_at = Instant::now();
         match message {
-            Ok(ws::Message::Text(text)) => self.text(&text),
+            Ok(ws::Message::Text(text)) => self.text(&text, ctx),
             Ok(ws::Message::Continuation(item)) => match self.fragments.take(item) {
-                Ok(Fragment::Text(text)) => self.text(&text),
+                Ok(Fragment::Text(text)) => self.text(&text, ctx),
                 Ok(Fragment::Part) => {}
                 Err(code) => self.close(code, "fragments that make no frame", ctx),
             },
             Ok(ws::Message::Binary(_)) => self.close(CloseCode::Malformed, "frames are text", ctx),
-            Ok(ws::Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(ws::Message::Ping(payload)) => self.push(framed([WsMessage::Pong(payload)]), 1, ctx),
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Close(reason)) => {
                 ctx.close(reason);
                 ctx.stop();
             }
-            Err(ProtocolError::Overflow) => self.close(CloseCode::TooBig, "a frame is too big", ctx),
+            Err(ProtocolError::Overflow) => {
+                self.close(CloseCode::TooBig, "a frame is too big", ctx)
+            }
             Err(_) => self.close(CloseCode::Malformed, "a malformed websocket frame", ctx),
         }
     }
@@ -412,10 +491,10 @@ impl Handler<ViewerPush> for DashboardSession {
     fn handle(&mut self, push: ViewerPush, ctx: &mut Self::Context) {
         match push {
             ViewerPush::Events(chunk) => self.chunk(&chunk, ctx),
-            ViewerPush::Ephemeral(json) => {
+            ViewerPush::Ephemeral(frame) => {
                 if matches!(self.phase, Phase::Live) {
                     // News without a number: a viewer that cannot take it does without.
-                    drop(self.outbox.push(text_frames([&*json]), 1));
+                    drop(self.outbox.push(on_the_wire(&frame), 1));
                 }
             }
             // Of a watch that this session ended itself.

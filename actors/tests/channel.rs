@@ -1,0 +1,224 @@
+//! A channel tries its deliveries, one after another, until each has ended.
+
+use std::time::Duration;
+
+use actix::Addr;
+use pulse_actors::org::OrgActor;
+use pulse_actors::ports::Verdict;
+use pulse_actors::testing::{Fleet, RecordingAgent, World, settle};
+use pulse_domain::presence::ConnectionId;
+use pulse_domain::request::Request;
+use pulse_protocol::api::{ChannelHealth, ChannelPatch, DeliveryState};
+use pulse_protocol::ids::{ChannelId, DeliveryId};
+use pulse_protocol::status::DeviceStatus;
+
+struct Stage {
+    world: World,
+    fleet: Fleet,
+    home: Addr<OrgActor>,
+    connection: ConnectionId,
+    channel_id: ChannelId,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        tokio::time::pause();
+        let world = World::new().unwrap();
+        let fleet = world.fleet().await.unwrap();
+        let channel_id = world.channel(fleet.org_id, &["device.discovered"]).await.unwrap();
+        let home = world.directory.org(fleet.org_id).await.unwrap();
+        let connection = fleet.attach(&home, &RecordingAgent::default(), 1);
+        home.do_send(fleet.segments(connection));
+        settle().await;
+        Self { world, fleet, home, connection, channel_id }
+    }
+
+    /// A new device, which the channel is told of.
+    fn find_device(&self, seq: u64) {
+        let address = format!("10.0.0.{seq}");
+        self.home.do_send(self.fleet.report(self.connection, seq, &address, DeviceStatus::Online));
+    }
+
+    fn sent(&self) -> Vec<DeliveryId> {
+        self.world.sender.sent().into_iter().map(|(_, delivery_id, _)| delivery_id).collect()
+    }
+
+    fn deliveries(&self) -> Vec<(DeliveryId, DeliveryState, usize)> {
+        let records = self.world.store.delivery_records(self.fleet.org_id);
+        records.into_iter().map(|(record, tries)| (record.id, record.state, tries)).collect()
+    }
+
+    async fn pass(&self, time: Duration) {
+        for _ in 0..time.as_secs() {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            settle().await;
+        }
+    }
+}
+
+fn retry() -> Verdict {
+    Verdict::Retry { status: Some(503), error: "busy".to_owned(), retry_after: None }
+}
+
+#[actix::test]
+async fn what_is_due_goes_out_once_and_in_order() {
+    let stage = Stage::new().await;
+    for seq in 2..=90 {
+        stage.find_device(seq);
+    }
+    stage.pass(Duration::from_secs(3)).await;
+    let deliveries = stage.deliveries();
+    assert_eq!(deliveries.len(), 89);
+    assert!(
+        deliveries
+            .iter()
+            .all(|(_, state, tries)| (*state, *tries) == (DeliveryState::Delivered, 1))
+    );
+    assert_eq!(stage.sent(), deliveries.iter().map(|(id, ..)| *id).collect::<Vec<_>>());
+}
+
+#[actix::test]
+async fn an_outcome_that_could_not_be_stored_leads_to_another_attempt_under_the_same_id() {
+    let stage = Stage::new().await;
+    stage.world.journal.hold();
+    stage.find_device(2);
+    settle().await;
+    assert_eq!(stage.world.journal.commit(1), 1);
+    settle().await;
+    assert_eq!(stage.sent().len(), 1);
+    assert_eq!(
+        stage.world.journal.waiting_events(),
+        ["delivery.delivered", "channel.healthy"][..1]
+    );
+    stage.world.journal.fail();
+    settle().await;
+    stage.world.journal.flow();
+    stage.pass(Duration::from_secs(3)).await;
+    let (id, state, tries) = stage.deliveries()[0];
+    assert_eq!(stage.sent(), [id, id]);
+    assert_eq!((state, tries), (DeliveryState::Delivered, 1), "stored twice, or not at all");
+}
+
+#[actix::test]
+async fn a_refused_delivery_is_tried_again_when_it_is_due_and_not_before() {
+    let stage = Stage::new().await;
+    stage.world.sender.will_answer(retry());
+    stage.find_device(2);
+    settle().await;
+    assert_eq!(stage.sent().len(), 1);
+    let due_at =
+        stage.world.store.delivery_records(stage.fleet.org_id)[0].0.next_attempt_at.unwrap();
+    let wait = due_at.duration_since(pulse_actors::ports::Clock::now(&*stage.world.clock));
+    tokio::time::advance(wait - Duration::from_millis(2)).await;
+    settle().await;
+    assert_eq!(stage.sent().len(), 1);
+    tokio::time::advance(Duration::from_millis(10)).await;
+    settle().await;
+    assert_eq!(stage.sent().len(), 2);
+    assert_eq!(stage.deliveries()[0].1, DeliveryState::Delivered);
+}
+
+#[actix::test]
+async fn a_receiver_that_is_gone_gets_nothing_more() {
+    let stage = Stage::new().await;
+    stage.world.sender.will_answer(Verdict::Gone);
+    stage.find_device(2);
+    stage.find_device(3);
+    stage.pass(Duration::from_secs(600)).await;
+    assert_eq!(stage.sent().len(), 1);
+    let image = stage.world.store.image(stage.fleet.org_id).unwrap();
+    assert_eq!(image.channels[0].health, ChannelHealth::Disabled);
+}
+
+#[actix::test]
+async fn a_disabled_channel_rests_and_goes_on_when_it_is_enabled() {
+    let stage = Stage::new().await;
+    stage.world.sender.will_answer(retry());
+    stage.find_device(2);
+    settle().await;
+    let switch = |enabled| {
+        let patch = ChannelPatch { enabled: Some(enabled), ..ChannelPatch::default() };
+        stage
+            .world
+            .directory
+            .request(stage.fleet.org_id, Request::PatchChannel(stage.channel_id, patch))
+    };
+    switch(false).await.unwrap();
+    stage.pass(Duration::from_secs(600)).await;
+    assert_eq!(stage.sent().len(), 1);
+    switch(true).await.unwrap();
+    stage.pass(Duration::from_secs(2)).await;
+    assert_eq!(stage.deliveries()[0].1, DeliveryState::Delivered);
+}
+
+#[actix::test]
+async fn a_nudge_during_a_look_is_not_lost() {
+    let stage = Stage::new().await;
+    stage.world.store.hold_due_reads(true);
+    stage.world.directory.wake_channel(stage.fleet.org_id, stage.channel_id);
+    settle().await;
+    // The channel has read that nothing is due, and has not got the answer yet.
+    stage.find_device(2);
+    settle().await;
+    assert!(stage.sent().is_empty());
+    stage.world.store.hold_due_reads(false);
+    settle().await;
+    assert_eq!(stage.sent().len(), 1);
+}
+
+#[actix::test]
+async fn a_receiver_that_does_not_answer_delays_no_other_channel() {
+    let stage = Stage::new().await;
+    let other = stage.world.channel(stage.fleet.org_id, &["device.discovered"]).await.unwrap();
+    stage.world.sender.hang(stage.channel_id);
+    for seq in 2..=5 {
+        stage.find_device(seq);
+    }
+    stage.pass(Duration::from_secs(5)).await;
+    let sent = stage.world.sender.sent();
+    let to = |channel_id| sent.iter().filter(|(sent_to, ..)| *sent_to == channel_id).count();
+    assert_eq!((to(stage.channel_id), to(other)), (1, 4));
+}
+
+#[actix::test]
+async fn a_store_that_was_down_is_read_again() {
+    let stage = Stage::new().await;
+    stage.world.store.hold_due_reads(true);
+    stage.find_device(2);
+    settle().await;
+    stage.world.store.set_down(true);
+    stage.world.store.hold_due_reads(false);
+    stage.pass(Duration::from_secs(10)).await;
+    stage.world.store.set_down(false);
+    stage.pass(Duration::from_secs(5)).await;
+    assert_eq!(stage.deliveries()[0].1, DeliveryState::Delivered);
+}
+
+#[actix::test]
+async fn nothing_is_sent_whose_outcome_could_not_be_stored() {
+    let stage = Stage::new().await;
+    stage.world.sender.will_answer(retry());
+    stage.find_device(2);
+    settle().await;
+    assert_eq!(stage.sent().len(), 1);
+    stage.world.directory.drain(500, Duration::from_secs(5)).await;
+    stage.pass(Duration::from_secs(900)).await;
+    assert_eq!(stage.sent().len(), 1, "sent on a node that is leaving");
+}
+
+#[actix::test]
+async fn a_channel_with_nothing_to_do_stops_and_starts_again() {
+    let stage = Stage::new().await;
+    stage.find_device(2);
+    stage.pass(Duration::from_secs(200)).await;
+    let looks = stage.world.store.due_reads(stage.channel_id);
+    stage.pass(Duration::from_secs(600)).await;
+    assert_eq!(
+        stage.world.store.due_reads(stage.channel_id),
+        looks,
+        "it looks although it stopped"
+    );
+    stage.find_device(3);
+    settle().await;
+    assert_eq!(stage.sent().len(), 2);
+}

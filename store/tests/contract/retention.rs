@@ -1,0 +1,100 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulse_actors::ports::{Accounts, DeliveryFilter, OrgStore, SessionLogin};
+use pulse_domain::record::Write;
+use pulse_protocol::api::{Attempt, AttemptOutcome, DeliveryState};
+use pulse_protocol::ids::{ChannelId, SessionId};
+use pulse_store::{Database, Pruned, Retention};
+
+use crate::accounts::owner;
+use crate::kit::*;
+use crate::samples::delivery;
+
+fn retention(store: &Database, batch: u32) -> Retention {
+    Retention { database: store.clone(), keep_events: Duration::ZERO, batch }
+}
+
+/// The kit's events happen at 1, 2, 3, … seconds.
+pub(crate) async fn old_events_go_and_the_newest_stays(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let (mut long, mut short) =
+        (Scribe::new(org(&store).await, 0), Scribe::new(org(&store).await, 0));
+    let old = delivery(ChannelId::new(), 3, None);
+    let attempt = Attempt {
+        at: at(1),
+        duration_ms: 1,
+        outcome: AttemptOutcome::Accepted,
+        status: Some(200),
+        error: None,
+    };
+    let kept = delivery(ChannelId::new(), 20, None);
+    let writes = vec![
+        Write::Delivery(old.clone()),
+        Write::Attempt(old.id, attempt),
+        Write::Delivery(kept.clone()),
+    ];
+    long.write(&writer, 20, writes).await;
+    short.write(&writer, 5, vec![]).await;
+
+    let pruned = retention(&store, 4).run_once(at(11_000)).await.unwrap();
+    assert_eq!(pruned, Pruned { events: 10 + 4, deliveries: 1, ..Pruned::default() });
+    let (long_id, short_id) = (long.home.org_id, short.home.org_id);
+    assert_eq!(store.event_range(long_id).await.unwrap(), (11, 20));
+    assert_eq!(store.event_range(short_id).await.unwrap(), (5, 5));
+    let left = store.deliveries(long_id, DeliveryFilter::default(), 10).await.unwrap();
+    assert_eq!(left.iter().map(|one| one.id).collect::<Vec<_>>(), [kept.id]);
+    // The numbers go on.
+    short.write(&writer, 1, vec![]).await;
+    assert_eq!(store.event_range(short_id).await.unwrap(), (5, 6));
+    let again = retention(&store, 4).run_once(at(5_000)).await.unwrap();
+    assert_eq!(again, Pruned::default());
+}
+
+pub(crate) async fn an_unfinished_delivery_keeps_its_event_and_what_follows(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let mut scribe = Scribe::new(org(&store).await, 0);
+    let org_id = scribe.home.org_id;
+    let mut waiting = delivery(ChannelId::new(), 7, Some(1));
+    scribe.write(&writer, 20, vec![Write::Delivery(waiting.clone())]).await;
+    let retention = retention(&store, 5);
+    assert_eq!(retention.run_once(at(100_000)).await.unwrap().events, 6);
+    assert_eq!(store.event_range(org_id).await.unwrap(), (7, 20));
+    let due = store.due_deliveries(org_id, waiting.channel_id, at(1), 10).await.unwrap();
+    assert_eq!(due[0].event.seq, 7);
+
+    (waiting.state, waiting.next_attempt_at) = (DeliveryState::Delivered, None);
+    scribe.write(&writer, 0, vec![Write::Delivery(waiting)]).await;
+    let pruned = retention.run_once(at(100_000)).await.unwrap();
+    assert_eq!((pruned.events, pruned.deliveries), (13, 1));
+}
+
+pub(crate) async fn pruning_in_batches_of_one_ends(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let mut scribe = Scribe::new(org(&store).await, 0);
+    let writes = (1..=3).map(|seq| Write::Delivery(delivery(ChannelId::new(), seq, None)));
+    scribe.write(&writer, 6, writes.collect()).await;
+    let pruned = retention(&store, 1).prune_events(scribe.home.org_id, at(5_000)).await.unwrap();
+    assert_eq!((pruned.events, pruned.deliveries), (4, 3));
+    assert_eq!(store.event_range(scribe.home.org_id).await.unwrap(), (5, 6));
+}
+
+pub(crate) async fn ended_logins_go(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let user = owner(&store, "a@example.org").await;
+    for (name, ends_at) in [("short", 50), ("long", 500)] {
+        let login = SessionLogin {
+            session_id: SessionId::new(),
+            user: user.clone(),
+            csrf_token: "csrf".to_owned(),
+            expires_at: at(ends_at),
+        };
+        store.create_session(&hash(name), &login, at(1)).await.unwrap();
+    }
+    let pruned = retention(&store, 10).run_once(at(100)).await.unwrap();
+    assert_eq!((pruned.sessions, pruned.tokens), (1, 0));
+    assert!(store.session(&hash("long"), at(100)).await.unwrap().is_some());
+}

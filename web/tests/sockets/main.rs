@@ -1,0 +1,7 @@
+//! Both kinds of socket as a client sees them: the real app on a real port, over ports in memory.
+
+mod agent;
+mod agent_pressure;
+mod dashboard;
+mod dashboard_slow;
+mod support;
