@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 
 import httpx
 import pytest
@@ -411,3 +413,30 @@ def test_a_real_agents_presence_shows_in_rest(hub: Hub, account: Account):
     with Agent(hub, key).connect():
         assert account.event("agent.online", agent_id=agent["id"])
         assert account.get(f"/agents/{agent['id']}")["state"] == "online"
+
+
+def test_clients_that_hang_up_leave_nothing_behind(hub: Hub):
+    """A request that nobody waits for any more is given up half way, and must not spoil what the next one uses."""
+    accounts = [hub.account() for _ in range(6)]
+    for number in range(600):
+        # The first request to an org loads it whole, in one transaction.
+        hang_up(accounts[number % len(accounts)], after_s=number % 20 / 2000)
+    for account in accounts * 2:
+        assert account.get("/agents")["items"] == []
+        account.add_agent()
+        account.delete(f"/agents/{account.get('/agents')['items'][0]['id']}")
+    assert "already a transaction" not in hub.last_log()
+
+
+def hang_up(account: Account, after_s: float) -> None:
+    """Asks for the org's agents and resets the connection."""
+    request = f"GET /api/v1/orgs/{account.org_id}/agents HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {account.api_token}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", httpx.URL(account.url).port)) as plain:
+        plain.sendall(request.encode())
+        plain.settimeout(after_s or None)
+        if after_s:
+            try:
+                plain.recv(1)
+            except TimeoutError:
+                pass
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

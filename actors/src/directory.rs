@@ -351,7 +351,6 @@ async fn in_time(asked: impl Future<Output = Result<Reply, AskError>>) -> Result
 }
 
 /// Ids are random in their low bits, so those spread them evenly.
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is below a usize")]
 const fn place(id: u128, places: usize) -> usize {
     (id % places as u128) as usize
 }

@@ -276,7 +276,7 @@ impl OrgActor {
                     self.push(connection, AgentPush::Close(code));
                 }
                 Effect::Config(connection, config) => {
-                    self.push(connection, AgentPush::Config(config))
+                    self.push(connection, AgentPush::Config(config));
                 }
                 Effect::Command(connection, command) => {
                     let command_id = command.command_id;

@@ -1,5 +1,7 @@
 //! A channel tries its deliveries, one after another, until each has ended.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use actix::Addr;

@@ -1,5 +1,7 @@
 //! Nothing is told before its commit, and what was not committed was never told.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use actix::Addr;
 use pulse_actors::directory::AskError;
 use pulse_actors::link::ViewerPush;

@@ -1,5 +1,7 @@
 //! What falls costs its own callers a restart, and nobody else anything.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use actix::Addr;

@@ -1,5 +1,7 @@
 //! Events to many viewers: encoded once, and the slow are cut off, never the others.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! A busy org is felt by those who send to it, and by nobody's memory.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use actix::prelude::*;

@@ -212,6 +212,11 @@ impl DeviceState {
                     self.response_time_ms = None;
                     if change.cause == Cause::AgentOffline {
                         self.lose_results();
+                    } else {
+                        // Only then is a device unknown: this also holds for results that no event told of.
+                        self.checks
+                            .iter_mut()
+                            .for_each(|check| check.status = DeviceStatus::Unknown);
                     }
                 } else {
                     self.known = Some(change.current);

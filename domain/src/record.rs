@@ -357,7 +357,8 @@ pub enum Write {
     Org(OrgRecord),
     /// Upsert; a new agent also needs its presence.
     Agent(AgentRecord),
-    /// Deletes the agent, its presence, position, segments, devices and their states.
+    /// Deletes the agent, its presence, position, segments, devices and their states; its scans and commands stay
+    /// as history, ended.
     AgentRemoved(AgentId),
     /// Upsert.
     Presence(PresenceRecord),

@@ -108,10 +108,16 @@ impl Database {
 #[async_trait]
 impl OrgStore for Database {
     async fn load(&self, org_id: OrgId) -> Result<Option<OrgImage>, StoreError> {
-        let snapshot = self.begin_read().await.map_err(failed)?;
-        let image = self.image(&snapshot, org_id).await?;
-        snapshot.commit().await.map_err(failed)?;
-        Ok(image)
+        let database = self.clone();
+        // In a task of its own: whoever asked may hang up, and a `begin` that is dropped half way leaves its
+        // connection inside a transaction for the next one who gets it.
+        let loading = tokio::spawn(async move {
+            let snapshot = database.begin_read().await.map_err(failed)?;
+            let image = database.image(&snapshot, org_id).await?;
+            snapshot.commit().await.map_err(failed)?;
+            Ok(image)
+        });
+        loading.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
     }
 
     async fn org(&self, org_id: OrgId) -> Result<Option<OrgRecord>, StoreError> {

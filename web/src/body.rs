@@ -70,14 +70,17 @@ fn is_json(request: &HttpRequest) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(ApiError::new(ProblemCode::MalformedJson, "the body is no JSON: it is not UTF-8"));
+    };
     // Shape and syntax are told apart by looking at the syntax alone first.
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return Err(ApiError::new(
             ProblemCode::MalformedJson,
             format!("the body is no JSON: line {}, column {}", error.line(), error.column()),
         ));
     }
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(bytes))
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text))
         .map_err(|error| ApiError::invalid(vec![fault(&error)]))
 }
 

@@ -72,7 +72,7 @@ fn takes_html(request: &HttpRequest) -> bool {
         .headers()
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/html"))
+        .is_none_or(|accept| accept.contains("text/html") || accept.contains("*/*"))
 }
 
 fn serve<Files: RustEmbed>(request: &HttpRequest, name: &str, cache: &str) -> Option<HttpResponse> {

@@ -162,10 +162,10 @@ impl Tables {
             Write::Org(row) => image.org = row,
             Write::Agent(row) => upsert(&mut image.agents, row, |a, b| a.id == b.id),
             Write::Presence(row) => {
-                upsert(&mut image.presences, row, |a, b| a.agent_id == b.agent_id)
+                upsert(&mut image.presences, row, |a, b| a.agent_id == b.agent_id);
             }
             Write::Position(row) => {
-                upsert(&mut image.positions, row, |a, b| a.agent_id == b.agent_id)
+                upsert(&mut image.positions, row, |a, b| a.agent_id == b.agent_id);
             }
             Write::Segment(row) => upsert(&mut image.segments, row, |a, b| a.id == b.id),
             Write::Device(row) => upsert(&mut image.devices, row, |a, b| a.id == b.id),

@@ -59,8 +59,8 @@ pub(crate) async fn on_sqlite<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) ->
 pub(crate) async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
     let Ok(server) = std::env::var("PULSE_TEST_POSTGRES_URL") else {
         // Past the harness, which shows what a passing test printed to nobody.
-        let note = "SKIPPED, nothing is tested on PostgreSQL: PULSE_TEST_POSTGRES_URL is not set";
-        writeln!(std::io::stderr(), "{note}").unwrap();
+        let note = "SKIPPED, nothing is tested on PostgreSQL: PULSE_TEST_POSTGRES_URL is not set\n";
+        std::io::stderr().write_all(note.as_bytes()).unwrap();
         return;
     };
     let (base, parameters) = match server.split_once('?') {

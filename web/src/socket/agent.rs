@@ -255,7 +255,7 @@ impl AgentConnection {
         match parsed {
             Err(FrameError::Malformed(reason)) => self.malformed(reason, ctx),
             Err(FrameError::Content(_)) if asks_for_another_protocol(text) => {
-                self.unsupported_protocol(ctx)
+                self.unsupported_protocol(ctx);
             }
             Err(FrameError::Content(reason)) if is_hello(text) => self.malformed(reason, ctx),
             _ => self.close(CloseCode::NoHello, "the first frame must be hello", ctx),
@@ -279,7 +279,7 @@ impl AgentConnection {
         match frame {
             AgentFrame::Hello(_) if self.hello.is_some() => self.malformed("a second hello", ctx),
             AgentFrame::Hello(hello) if hello.protocol != PROTOCOL_VERSION => {
-                self.unsupported_protocol(ctx)
+                self.unsupported_protocol(ctx);
             }
             AgentFrame::Hello(hello) => {
                 self.hello = Some(Box::new(hello));
@@ -297,7 +297,7 @@ impl AgentConnection {
                 self.news(EphemeralName::ScanProgress, data);
             }
             AgentFrame::Bye(bye) => {
-                self.forward(Input::Bye { agent_id, connection, bye }, None, ctx)
+                self.forward(Input::Bye { agent_id, connection, bye }, None, ctx);
             }
             frame => self.forward(Input::Frame { agent_id, connection, frame }, seq, ctx),
         }
@@ -331,7 +331,7 @@ impl AgentConnection {
         ctx.wait(found.into_actor(self).map(|home, session, ctx| match home {
             Ok(home) => session.say_hello(home, ctx),
             Err(_) => {
-                session.close(CloseCode::GoingAway, "the hub cannot take this agent now", ctx)
+                session.close(CloseCode::GoingAway, "the hub cannot take this agent now", ctx);
             }
         }));
     }
@@ -471,7 +471,7 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for AgentConnection {
                 ctx.stop();
             }
             Err(ProtocolError::Overflow) => {
-                self.close(CloseCode::TooBig, "a frame over 1 MiB", ctx)
+                self.close(CloseCode::TooBig, "a frame over 1 MiB", ctx);
             }
             Err(error) => {
                 debug!(%error, "the socket failed");
@@ -497,7 +497,7 @@ impl Handler<AgentPush> for AgentConnection {
                 }
             }
             AgentPush::Drain(reconnect_after_ms) => {
-                self.say(&HubFrame::Drain { reconnect_after_ms }, ctx)
+                self.say(&HubFrame::Drain { reconnect_after_ms }, ctx);
             }
             AgentPush::Close(code) => self.close(code, close_text(code), ctx),
             AgentPush::HomeLost => self.home_lost(ctx),

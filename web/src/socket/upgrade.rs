@@ -56,9 +56,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
 {
-    let parts = framed.into_parts();
-    let (mut codec, io) = (parts.codec, Rc::new(RefCell::new(parts.io)));
-    let incoming = Incoming { io: Rc::clone(&io), first: parts.read_buf.freeze() };
+    let (io, mut codec, first) = taken_over(framed);
+    let incoming = Incoming { io: Rc::clone(&io), first };
     let (request, _) =
         request.replace_payload(Payload::Stream { payload: Box::pin(incoming) as _ });
     let response = match app.call(request).await {
@@ -72,6 +71,12 @@ where
     // A refusal has a body in the form that its head announced; a websocket's body is its frames.
     let framing = if is_websocket || body.size() == BodySize::None { None } else { Some(codec) };
     Outgoing::new(io, head.freeze(), body, framing).await
+}
+
+/// The socket without the server's buffers; what they hold already is copied out of them.
+fn taken_over<T>(framed: Framed<T, Codec>) -> (Rc<RefCell<T>>, Codec, Bytes) {
+    let parts = framed.into_parts();
+    (Rc::new(RefCell::new(parts.io)), parts.codec, Bytes::copy_from_slice(&parts.read_buf))
 }
 
 /// What comes in from the socket.

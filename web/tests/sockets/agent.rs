@@ -69,7 +69,8 @@ async fn too_many_handshakes_are_put_off() {
 
 #[actix_web::test]
 async fn each_fault_has_its_close_code_and_leaves_the_hub_unharmed() {
-    let hub = Hub::start().await;
+    let unacked_frames = NonZeroU32::new(256);
+    let hub = Hub::with_limits(LimitSettings { unacked_frames, ..LimitSettings::default() }).await;
     let mut other_protocol = hello(1);
     other_protocol.protocol = 2;
     let hello_text = serde_json::to_string(&AgentFrame::Hello(hello(1))).unwrap();

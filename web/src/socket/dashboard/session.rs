@@ -141,7 +141,7 @@ impl DashboardSession {
             _ if session.viewer_id != watch => {}
             Ok(home) => session.ask(home, ctx),
             Err(_) => {
-                session.close(CloseCode::GoingAway, "the hub cannot answer now; reconnect", ctx)
+                session.close(CloseCode::GoingAway, "the hub cannot answer now; reconnect", ctx);
             }
         }));
     }
@@ -197,7 +197,7 @@ impl DashboardSession {
             }
             CaughtUp::TooFarBehind => self.watch(Some(ResyncReason::TooFarBehind), ctx),
             CaughtUp::Failed => {
-                self.close(CloseCode::GoingAway, "the store cannot answer now; reconnect", ctx)
+                self.close(CloseCode::GoingAway, "the store cannot answer now; reconnect", ctx);
             }
         }
     }
@@ -360,7 +360,7 @@ impl DashboardSession {
         let looking = async move { may_watch(&state, &principal, org_id).await };
         ctx.spawn(looking.into_actor(self).map(|refusal, session, ctx| match refusal {
             Some(code @ CloseCode::MembershipEnded) => {
-                session.close(code, "no member any more", ctx)
+                session.close(code, "no member any more", ctx);
             }
             Some(code) => session.close(code, "the session ended", ctx),
             None => {}
@@ -478,7 +478,7 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for DashboardSession {
                 ctx.stop();
             }
             Err(ProtocolError::Overflow) => {
-                self.close(CloseCode::TooBig, "a frame is too big", ctx)
+                self.close(CloseCode::TooBig, "a frame is too big", ctx);
             }
             Err(_) => self.close(CloseCode::Malformed, "a malformed websocket frame", ctx),
         }
