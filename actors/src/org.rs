@@ -12,6 +12,7 @@
 mod confirm;
 mod fanout;
 mod messages;
+mod trace;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId};
 use pulse_protocol::status::Cause;
-use tracing::{debug, error, info_span};
+use tracing::{error, info_span};
 
 pub use fanout::encode;
 pub use messages::{
@@ -122,6 +123,7 @@ impl OrgActor {
             // Not taken, so not acked: the agent sends it again to the node it goes to.
             return;
         }
+        let _span = trace::taking(self.org.id(), &input).entered();
         let now = self.ports.clock.now();
         let outcome = self.org.take(input, now, &mut self.ids);
         self.submit(outcome, None, ctx);
@@ -153,9 +155,7 @@ impl OrgActor {
     }
 
     fn hand_over(&mut self, ticket: u64, batch: Batch, ctx: &mut Context<Self>) {
-        for event in &batch.events {
-            debug!(org.id = %batch.org_id, change.id = %event.id, seq = event.seq, event = %event.name, ticket, "decided");
-        }
+        trace::decided(&batch, ticket);
         let Some((_, home)) = &self.started else { return };
         let home = Arc::clone(home);
         let submission = Submission { home, ticket, batch };
@@ -209,6 +209,7 @@ impl OrgActor {
         while self.pending.front().is_some_and(|pending| pending.ticket <= ticket) {
             let Some(pending) = self.pending.pop_front() else { break };
             self.ports.metrics.undurable.dec();
+            trace::durable(&pending.events, pending.ticket);
             self.count_deliveries(&pending.events);
             self.fanout.push(&pending.events, pending.decided_at);
             self.tell(pending.effects, &mut acks, ctx);

@@ -1,7 +1,7 @@
 //! Durable transitions a second: one event, one device state and one position row each, with full fsync.
 //!
 //! `cargo run --release -p pulse-store --example journal_bench -- URL…` where each URL names a database that
-//! may be filled: `sqlite:///tmp/bench.db`, `postgres://user@host/empty_database`.
+//! may be filled: `sqlite://bench.db`, `postgres://user@host/empty_database`.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 

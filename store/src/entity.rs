@@ -63,7 +63,8 @@ tables! {
         offline_grace_ms: Option<i64>,
         created_at: i64,
         changed_at: i64,
-        ; kept changed_at
+        // Written from outside: a home that has not heard of it must not undo it.
+        ; kept plan status status_reason changed_at
     }
     /// The number of each org's last event.
     head = "org_heads" {

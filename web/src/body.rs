@@ -71,7 +71,10 @@ fn is_json(request: &HttpRequest) -> bool {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let Ok(text) = std::str::from_utf8(bytes) else {
-        return Err(ApiError::new(ProblemCode::MalformedJson, "the body is no JSON: it is not UTF-8"));
+        return Err(ApiError::new(
+            ProblemCode::MalformedJson,
+            "the body is no JSON: it is not UTF-8",
+        ));
     };
     // Shape and syntax are told apart by looking at the syntax alone first.
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub login_failures: IntCounter,
     /// Open sockets of agents.
     pub agent_connections: IntGauge,
+    /// Sockets of agents that are not read because their org is busy or their window is full.
+    pub agent_sockets_paused: IntGauge,
     /// Open sockets of dashboards.
     pub dashboard_connections: IntGauge,
     /// Frames from agents.
@@ -71,6 +73,11 @@ impl Metrics {
             ),
             &["peer", "direction"],
         )?;
+        let agent_sockets_paused = IntGauge::new(
+            "pulse_agent_sockets_paused",
+            "Agents' sockets that are not read because their org is busy or their window full",
+        )?;
+        registry.register(Box::new(agent_sockets_paused.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(request_seconds.clone()))?;
         registry.register(Box::new(login_failures.clone()))?;
@@ -78,6 +85,7 @@ impl Metrics {
         registry.register(Box::new(frames.clone()))?;
         Ok(Self {
             registry: registry.clone(),
+            agent_sockets_paused,
             requests,
             request_seconds,
             login_failures,

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use pulse_actors::ports::{Accounts, OrgStore, SessionLogin};
-use pulse_domain::record::Write;
+use pulse_domain::record::{OrgRecord, Write};
 use pulse_protocol::api::{OrgStatus, Plan, Role, User};
 use pulse_protocol::ids::{OrgId, SessionId, TokenId, UserId};
 use pulse_store::Database;
@@ -190,9 +190,15 @@ pub(crate) async fn a_status_set_from_outside_is_noticed_and_a_homes_write_is_no
     assert_eq!(store.orgs_changed_since(at(5_001)).await.unwrap(), []);
 
     let writer = journal(&store);
-    let mut renamed = org.clone();
-    renamed.name = "Acme Ltd".to_owned();
-    Scribe::new(made.org_id, 0).write(&writer, 1, vec![Write::Org(renamed.clone())]).await;
+    // The home has not heard of the suspension yet.
+    let stale = OrgRecord {
+        name: "Acme Ltd".to_owned(),
+        status: OrgStatus::Trial,
+        status_reason: None,
+        ..org.clone()
+    };
+    Scribe::new(made.org_id, 0).write(&writer, 1, vec![Write::Org(stale)]).await;
+    let renamed = OrgRecord { name: "Acme Ltd".to_owned(), ..org };
     assert_eq!(store.org(made.org_id).await.unwrap(), Some(renamed));
     assert_eq!(store.orgs_changed_since(at(5_000)).await.unwrap(), [made.org_id]);
     assert_eq!(store.orgs_changed_since(at(5_001)).await.unwrap(), []);

@@ -31,6 +31,11 @@ pub(crate) async fn a_loaded_org_is_what_was_written(db: Arc<Fresh>) {
         channels: draw.some(20, samples::channel()),
         rules: draw.some(20, samples::rule()),
     };
+    // What is written from outside stays as it was written there.
+    let outside = store.org(org_id).await.unwrap().unwrap();
+    wanted.org.plan = outside.plan;
+    wanted.org.status = outside.status;
+    wanted.org.status_reason = outside.status_reason;
     scribe.write(&writer, 3, writes(&wanted)).await;
 
     let mut loaded = store.load(org_id).await.unwrap().unwrap();

@@ -13,6 +13,7 @@ use actix::prelude::*;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext, WsResponseBuilder};
+use prometheus::IntGauge;
 use pulse_actors::link::{AgentLink, AgentPush, Shared};
 use pulse_actors::org::{Attach, News, OrgActor, Take};
 use pulse_actors::ports::AgentLogin;
@@ -378,6 +379,7 @@ impl AgentConnection {
             return;
         }
         let shared = Arc::clone(&self.shared);
+        let paused = Paused::new(&self.state.metrics.agent_sockets_paused);
         // One wait for both: of several, the framework looks at the last one first.
         let room = async move {
             if let Some(taken) = busy {
@@ -387,6 +389,7 @@ impl AgentConnection {
             if let Some(oldest) = oldest {
                 shared.acked_at_least(oldest).await;
             }
+            drop(paused);
         };
         ctx.wait(room.into_actor(self).map(|(), session, _| session.heard()));
     }
@@ -414,6 +417,22 @@ impl AgentConnection {
             hello.next_seq = self.shared.acked() + 1;
         }
         self.attach(ctx);
+    }
+}
+
+/// Counts a socket that is not read, for as long as it lives.
+struct Paused(IntGauge);
+
+impl Paused {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
