@@ -345,7 +345,8 @@ impl OrgActor {
             ctx.cancel_future(armed);
         }
         if let Some(at) = wanted {
-            let delay = at.duration_since(self.ports.clock.now());
+            // The clock shows whole milliseconds, so what it calls now may be most of one ago: nothing is told early.
+            let delay = at.duration_since(self.ports.clock.now()) + Duration::from_millis(1);
             let armed = ctx.run_later(delay, |home, ctx| {
                 home.wake_up = None;
                 home.take(Input::Wake, ctx);
