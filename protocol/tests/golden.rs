@@ -3,6 +3,8 @@
 //! Each frame must be written exactly as its file says, and the file must be read back as the same frame. With
 //! `UPDATE_GOLDEN=1` in the environment the files are written anew.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::PathBuf;
 
