@@ -53,6 +53,8 @@ pub struct Ports {
     pub checker: Arc<Checker>,
     /// Where the last configuration is kept.
     pub data_dir: PathBuf,
+    /// Whether networks are told and scanned.
+    pub networks: bool,
 }
 
 struct ScanEnd {
@@ -162,7 +164,8 @@ impl Agent {
     fn apply(&mut self, config: AgentConfig) {
         let now = Instant::now();
         self.schedule.apply(config.checks, now, rand::random::<f64>);
-        self.plan.apply(config.segments, now, rand::random::<f64>);
+        let segments = if self.ports.networks { config.segments } else { Vec::new() };
+        self.plan.apply(segments, now, rand::random::<f64>);
         debug!(version = config.version, checks = self.schedule.len(), "configuration applied");
     }
 
@@ -285,7 +288,7 @@ impl Agent {
 
     /// Tells the machine's networks if they changed.
     fn look_at_networks(&mut self) {
-        if !self.welcomed {
+        if !self.welcomed || !self.ports.networks {
             return;
         }
         match networks() {

@@ -30,6 +30,9 @@ pub struct Args {
     /// Bound of the spool's file, in bytes.
     #[arg(long, env = "PULSE_AGENT_SPOOL_BYTES_MAX", default_value = "67108864")]
     pub spool_bytes_max: String,
+    /// Whether the networks this machine sits on are told to the hub and scanned as it says: `on` or `off`.
+    #[arg(long, env = "PULSE_AGENT_NETWORKS", default_value = "on")]
+    pub networks: String,
     /// The local page; this version supports `off`.
     #[arg(long, env = "PULSE_AGENT_UI", default_value = "off")]
     pub ui: String,
@@ -52,6 +55,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Bound of the spool's file, in bytes.
     pub spool_bytes_max: u64,
+    /// Whether networks are told and scanned.
+    pub networks: bool,
     /// What is logged.
     pub log: Targets,
 }
@@ -93,13 +98,15 @@ impl Config {
         let key = note(&mut faults, key(args.agent_key.as_deref(), args.agent_key_file.as_deref()));
         let spool_bytes_max = note(&mut faults, spool_bytes_max(&args.spool_bytes_max));
         let log = note(&mut faults, log(&args.log));
+        let networks = note(&mut faults, on_or_off("PULSE_AGENT_NETWORKS", &args.networks));
         note(&mut faults, only_off("PULSE_AGENT_UI", &args.ui));
         note(&mut faults, only_off("PULSE_AGENT_UPGRADE", &args.upgrade));
-        match (session_url, key, spool_bytes_max, log) {
-            (Some(session_url), Some(key), Some(spool_bytes_max), Some(log))
+        match (session_url, key, spool_bytes_max, log, networks) {
+            (Some(session_url), Some(key), Some(spool_bytes_max), Some(log), Some(networks))
                 if faults.is_empty() =>
             {
-                Ok(Self { session_url, key, data_dir: args.data_dir.clone(), spool_bytes_max, log })
+                let data_dir = args.data_dir.clone();
+                Ok(Self { session_url, key, data_dir, spool_bytes_max, networks, log })
             }
             _ => Err(Faults(faults)),
         }
@@ -181,6 +188,18 @@ fn log(text: &str) -> Result<Targets, Fault> {
     })
 }
 
+fn on_or_off(key: &'static str, value: &str) -> Result<bool, Fault> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(Fault {
+            key,
+            problem: format!("`{value}` is neither `on` nor `off`"),
+            example: "off",
+        }),
+    }
+}
+
 fn only_off(key: &'static str, value: &str) -> Result<(), Fault> {
     let problem = format!("`{value}` is not supported by this version");
     if value == "off" { Ok(()) } else { Err(Fault { key, problem, example: "off" }) }
@@ -198,6 +217,7 @@ mod tests {
             agent_key_file: None,
             data_dir: PathBuf::from("data"),
             spool_bytes_max: "67108864".to_owned(),
+            networks: "on".to_owned(),
             ui: "off".to_owned(),
             upgrade: "off".to_owned(),
             log: "info".to_owned(),
@@ -226,6 +246,7 @@ mod tests {
             hub_url: Some("ftp://hub".to_owned()),
             agent_key: None,
             spool_bytes_max: "10".to_owned(),
+            networks: "some".to_owned(),
             ui: "127.0.0.1:3001".to_owned(),
             upgrade: "patch".to_owned(),
             log: "pulse=loud".to_owned(),
@@ -237,6 +258,7 @@ mod tests {
             "PULSE_AGENT_KEY",
             "PULSE_AGENT_SPOOL_BYTES_MAX",
             "PULSE_LOG",
+            "PULSE_AGENT_NETWORKS",
             "PULSE_AGENT_UI",
             "PULSE_AGENT_UPGRADE",
         ];

@@ -85,7 +85,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let pings = Arc::new(Pings::default());
     let checker = Arc::new(Checker::new(Arc::clone(&pings), tls, roots));
     let data_dir = config.data_dir;
-    let ports = Ports { recorder: recorder.clone(), news, progress, pings, checker, data_dir };
+    let networks = config.networks;
+    let ports =
+        Ports { recorder: recorder.clone(), news, progress, pings, checker, data_dir, networks };
     let mut agent = Agent::new(ports, commands.iter().map(|(id, _)| *id).collect());
     let unfinished =
         commands.into_iter().filter(|(_, finished)| !finished).map(|(id, _)| id).collect();

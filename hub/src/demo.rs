@@ -194,6 +194,8 @@ fn start_agent(
         .env("PULSE_HUB_URL", hub_url)
         .env("PULSE_AGENT_KEY", api_key)
         .env("PULSE_AGENT_DATA_DIR", folder.join(&name))
+        // A look at the product is no reason to ping whoever else is on this machine's network.
+        .env("PULSE_AGENT_NETWORKS", "off")
         .stderr(log_file(folder, &name)?);
     command.spawn().with_context(|| format!("{name} does not start"))
 }

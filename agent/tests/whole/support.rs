@@ -180,6 +180,7 @@ impl Running {
             agent_key_file: None,
             data_dir: data_dir.to_owned(),
             spool_bytes_max: "2097152".to_owned(),
+            networks: "on".to_owned(),
             ui: "off".to_owned(),
             upgrade: "off".to_owned(),
             log: "info".to_owned(),

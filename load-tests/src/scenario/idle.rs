@@ -94,6 +94,7 @@ fn start_agent(binary: &Path, folder: &Path, hub_url: &str, key: &str) -> Result
         .env("PULSE_HUB_URL", hub_url)
         .env("PULSE_AGENT_KEY", key)
         .env("PULSE_AGENT_DATA_DIR", folder)
+        .env("PULSE_AGENT_NETWORKS", "off")
         .env("PULSE_LOG", "warn")
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -142,6 +142,7 @@ async function startAgent() {
     PULSE_HUB_URL: url(),
     PULSE_AGENT_KEY: agentKey,
     PULSE_AGENT_DATA_DIR: data,
+    PULSE_AGENT_NETWORKS: 'off',
   });
 }
 
