@@ -47,7 +47,8 @@ fn page_of<Files: RustEmbed>(request: &HttpRequest) -> Result<HttpResponse, ApiE
     if let Some(file) = serve::<Files>(request, path.trim_start_matches('/'), ASK_AGAIN) {
         return Ok(file);
     }
-    if !takes_html(request) {
+    // At the root there is nothing else to ask for; elsewhere a program that mistyped a path must be told.
+    if path != "/" && !takes_html(request) {
         return Err(nothing());
     }
     serve::<Files>(request, "index.html", ASK_AGAIN).ok_or_else(|| {
@@ -72,7 +73,7 @@ fn takes_html(request: &HttpRequest) -> bool {
         .headers()
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
-        .is_none_or(|accept| accept.contains("text/html") || accept.contains("*/*"))
+        .is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn serve<Files: RustEmbed>(request: &HttpRequest, name: &str, cache: &str) -> Option<HttpResponse> {
@@ -189,6 +190,7 @@ mod tests {
             assert_eq!(fetch(page(path), page_of::<Sample>).await.0, 404, "{path}");
         }
         assert_eq!(fetch(TestRequest::get().uri("/orgs"), page_of::<Sample>).await.0, 404);
+        assert_eq!(fetch(TestRequest::get().uri("/"), page_of::<Sample>).await.0, 200);
         assert_eq!(fetch(page("/").method(Method::POST), page_of::<Sample>).await.0, 404);
     }
 
