@@ -17,7 +17,7 @@ struct Dashboard;
 
 /// Paths that are no pages, so that a mistyped call does not get one.
 const NO_PAGES: &[&str] =
-    &["/api", "/ws", "/webhooks", "/public", "/install", "/releases", "/assets"];
+    &["/api", "/ws", "/webhooks", "/public", "/install", "/releases", "/assets", "/metrics"];
 /// An asset's name holds a hash of its content: it never changes.
 const KEEP_FOREVER: &str = "public, max-age=31536000, immutable";
 /// A page names the assets of one build: it is asked for each time, and answered with 304 mostly.
