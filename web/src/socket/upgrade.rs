@@ -38,6 +38,9 @@ const SLICES_MAX: usize = 128;
 /// A peer that takes nothing for this long is gone.
 const STALLED_MAX: Duration = Duration::from_secs(60);
 
+/// How long a peer may take to end its side after the hub has ended its own.
+const PARTING_MAX: Duration = Duration::from_secs(2);
+
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
@@ -112,12 +115,21 @@ struct Outgoing<T> {
     queue: VecDeque<Bytes>,
     queued: usize,
     stalled: Option<Pin<Box<Sleep>>>,
+    parting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Outgoing<T> {
     fn new(io: Rc<RefCell<T>>, head: Bytes, body: BoxBody, framing: Option<Codec>) -> Self {
         let queued = head.len();
-        Self { io, body: Some(body), framing, queue: VecDeque::from([head]), queued, stalled: None }
+        Self {
+            io,
+            body: Some(body),
+            framing,
+            queue: VecDeque::from([head]),
+            queued,
+            stalled: None,
+            parting: None,
+        }
     }
 
     fn enqueue(&mut self, bytes: Bytes) {
@@ -189,6 +201,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outgoing<T> {
         Pin::new(&mut *io).poll_flush(context)
     }
 
+    /// Says that nothing more comes, and reads until the peer says so too. A socket closed with something unread is
+    /// reset, and a reset overtakes the close frame that was written last.
+    fn part(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.io.borrow_mut();
+        ready!(Pin::new(&mut *io).poll_shutdown(context))?;
+        let patience =
+            self.parting.get_or_insert_with(|| Box::pin(tokio::time::sleep(PARTING_MAX)));
+        if patience.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut *io).poll_read(context, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+    }
+
     /// Whether the peer has taken nothing for too long.
     fn has_stalled(&mut self, context: &mut Context<'_>) -> bool {
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED_MAX)));
@@ -210,8 +243,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Outgoing<T> {
                 Poll::Pending => return Poll::Pending,
             }
             if self.body.is_none() {
-                let io = Rc::clone(&self.io);
-                return Pin::new(&mut *io.borrow_mut()).poll_shutdown(context);
+                return self.part(context);
             }
             if !has_more {
                 return Poll::Pending;
