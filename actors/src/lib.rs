@@ -13,6 +13,7 @@
 //! message starts it anew from the store, and the edges that were attached to it attach again.
 
 pub mod channel;
+pub mod cluster;
 pub mod directory;
 pub mod ids;
 pub mod link;

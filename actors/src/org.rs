@@ -402,7 +402,7 @@ impl Actor for OrgActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        let home = Home::new(self.org.id(), Box::new(JournalConfirm::new(ctx.address())));
+        let home = Home::new(self.org.id(), None, Box::new(JournalConfirm::new(ctx.address())));
         self.started = Some((ctx.address(), home));
         self.ports.metrics.orgs.inc();
         self.arm_wake_up(ctx);

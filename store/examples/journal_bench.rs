@@ -59,7 +59,7 @@ impl Org {
         let confirmed = Arc::new(AtomicU64::new(0));
         let confirm = Confirmed { ticket: Arc::clone(&confirmed), news: Arc::clone(news) };
         let devices = (0..DEVICES).map(|_| DeviceId::new()).collect();
-        let home = Home::new(id, Box::new(confirm));
+        let home = Home::new(id, None, Box::new(confirm));
         Self { home, agent_id: AgentId::new(), devices, seq, ticket: 0, confirmed }
     }
 

@@ -281,9 +281,9 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             // A home that lost its place starts anew; the request may be sent again as it is.
-            StoreError::Unavailable(_) | StoreError::Conflict { .. } => {
-                Self::unavailable().caused_by(error)
-            }
+            StoreError::Unavailable(_)
+            | StoreError::Conflict { .. }
+            | StoreError::Fenced { .. } => Self::unavailable().caused_by(error),
             StoreError::Exists { .. } => Self::new(ProblemCode::Conflict, error.to_string()),
             StoreError::Corrupt { .. } => Self::internal(error),
         }

@@ -9,6 +9,7 @@ use pulse_domain::record::Batch;
 use pulse_protocol::ids::OrgId;
 
 use super::store::StoreError;
+use crate::cluster::Fence;
 
 /// Hears what became of submissions. Called from the journal's own task: it must not wait.
 pub trait Confirm: Send + Sync {
@@ -24,6 +25,8 @@ pub trait Confirm: Send + Sync {
 pub struct Home {
     /// The org.
     pub org_id: OrgId,
+    /// What it may write under; none where there is but one node.
+    pub fence: Option<Fence>,
     /// Hears what became of its submissions.
     pub confirm: Box<dyn Confirm>,
     failed: AtomicBool,
@@ -32,8 +35,8 @@ pub struct Home {
 impl Home {
     /// A home that has submitted nothing yet.
     #[must_use]
-    pub fn new(org_id: OrgId, confirm: Box<dyn Confirm>) -> Arc<Self> {
-        Arc::new(Self { org_id, confirm, failed: AtomicBool::new(false) })
+    pub fn new(org_id: OrgId, fence: Option<Fence>, confirm: Box<dyn Confirm>) -> Arc<Self> {
+        Arc::new(Self { org_id, fence, confirm, failed: AtomicBool::new(false) })
     }
 
     /// Whether a submission of this home failed.

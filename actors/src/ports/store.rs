@@ -20,6 +20,12 @@ pub enum StoreError {
         /// Where this home believed the journal to be.
         expected_seq: u64,
     },
+    /// Another node has claimed the org's shard: this home is none any more. Ask the other.
+    #[error("org {org_id} has its home on another node now")]
+    Fenced {
+        /// The org.
+        org_id: OrgId,
+    },
     /// A row cannot be read as what it should be. Retrying does not help.
     #[error("a stored {what} cannot be read")]
     Corrupt {

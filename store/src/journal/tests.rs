@@ -39,7 +39,7 @@ fn submit(writer: &JournalWriter, org_id: OrgId, size_bytes: usize) -> Told {
         data: format!("\"{}\"", "x".repeat(size_bytes)).into(),
     };
     let batch = Batch { org_id, after_seq: 0, events: vec![event], writes: vec![] };
-    let home = Home::new(org_id, Box::new(Ear(told)));
+    let home = Home::new(org_id, None, Box::new(Ear(told)));
     writer.try_submit(Submission { home, ticket: 1, batch }).unwrap();
     heard
 }

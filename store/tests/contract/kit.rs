@@ -137,7 +137,7 @@ impl Confirm for Ear {
     fn failed(&self, error: &StoreError) {
         let news = match error {
             StoreError::Unavailable(_) => Told::Unavailable,
-            StoreError::Conflict { .. } => Told::Conflict,
+            StoreError::Conflict { .. } | StoreError::Fenced { .. } => Told::Conflict,
             StoreError::Corrupt { .. } | StoreError::Exists { .. } => Told::Refused,
         };
         self.0.send_modify(|told| told.push(news));
@@ -155,7 +155,7 @@ pub(crate) struct Scribe {
 impl Scribe {
     pub(crate) fn new(org_id: OrgId, seq: u64) -> Self {
         let (ear, told) = watch::channel(Vec::new());
-        Self { home: Home::new(org_id, Box::new(Ear(ear))), seq, ticket: 0, told }
+        Self { home: Home::new(org_id, None, Box::new(Ear(ear))), seq, ticket: 0, told }
     }
 
     /// The next submission, with this many events.
