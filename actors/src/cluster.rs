@@ -14,8 +14,18 @@
 
 pub mod bus;
 pub mod coordination;
+mod line;
+pub mod member;
+pub mod post;
+pub mod redis;
+pub(crate) mod remote_edge;
+pub mod remote_home;
+pub mod routes;
 pub mod shard;
 
 pub use bus::{Bus, Inbox};
 pub use coordination::{Coordination, CoordinationError, Member, NodeId};
+pub use post::Post;
+pub use remote_home::RemoteHome;
+pub use routes::{Route, Routes};
 pub use shard::{Claims, Fence, SHARDS, Shard};

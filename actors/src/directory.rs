@@ -4,7 +4,7 @@
 //! call is refused until the window has passed. The counts multiply nowhere: an org that keeps falling costs its
 //! own callers a quick refusal, and nobody else anything.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,11 +14,16 @@ use parking_lot::Mutex;
 use pulse_domain::org::{Liveness, Org};
 use pulse_domain::request::{Query, Refusal, Reply, Request};
 use pulse_protocol::ids::{ChannelId, OrgId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::channel::{self, ChannelActor};
+use crate::cluster::post::Opening;
+use crate::cluster::remote_edge::RemoteEdge;
+use crate::cluster::{Fence, Inbox, NodeId, Post, RemoteHome, Route, Routes, Shard};
+use crate::home::HomeAddr;
 use crate::metrics::Metrics;
 use crate::org::{Ask, Drain, OrgActor, Ports, Read, Reload};
 use crate::ports::{Clock, Journal, OrgStore, Sender, StoreError};
@@ -29,11 +34,15 @@ const STARTS_MAX: usize = 5;
 const STARTS_WINDOW: Duration = Duration::from_secs(30);
 /// Orgs that are woken at the same time after a start.
 const WAKE_CONCURRENCY: usize = 8;
+/// How long an edge waits for a home that moves: longer than a lost node's leases last.
+const HOME_WITHIN: Duration = Duration::from_secs(15);
+/// A route that led nowhere is tried again after this, or when the routes change.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// An answer that takes longer is none: the asker is told to ask again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a question to an org has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AskError {
     /// There is no such org.
     #[error("there is no such organisation")]
@@ -60,6 +69,17 @@ pub struct DirectoryPorts {
     pub metrics: Metrics,
     /// Liveness of orgs without settings of their own.
     pub liveness: Liveness,
+    /// The other nodes; none where there is but one.
+    pub cluster: Option<ClusterPorts>,
+}
+
+/// The way to the homes of other nodes.
+#[derive(Clone)]
+pub struct ClusterPorts {
+    /// This node's end of the bus.
+    pub post: Post,
+    /// Where each org's home is.
+    pub routes: Routes,
 }
 
 struct Inner {
@@ -69,16 +89,41 @@ struct Inner {
     draining: AtomicBool,
     orgs: Mutex<HashMap<OrgId, Slot<OrgActor>>>,
     channels: Mutex<HashMap<ChannelId, Slot<ChannelActor>>>,
+    remotes: Mutex<HashMap<OrgId, Remote>>,
+}
+
+/// A line to a home on another node.
+struct Remote {
+    node: NodeId,
+    address: Addr<RemoteHome>,
+    /// When it broke; the next one waits a moment.
+    broke_at: Option<Instant>,
 }
 
 struct Slot<A: Actor> {
     address: Arc<OnceCell<Addr<A>>>,
+    /// What its actor may write under.
+    fence: Option<Fence>,
     starts: VecDeque<Instant>,
 }
 
 impl<A: Actor> Default for Slot<A> {
     fn default() -> Self {
-        Self { address: Arc::default(), starts: VecDeque::new() }
+        Self { address: Arc::default(), fence: None, starts: VecDeque::new() }
+    }
+}
+
+impl Slot<OrgActor> {
+    /// As [`Slot::cell`]; an actor under another fence is nobody's home any more.
+    fn cell_under(&mut self, fence: Option<Fence>) -> Option<Arc<OnceCell<Addr<OrgActor>>>> {
+        if self.fence != fence {
+            self.fence = fence;
+            if let Some(former) = std::mem::take(&mut self.address).get() {
+                let (stopped, _) = oneshot::channel();
+                former.do_send(Drain { reconnect_after_ms: None, stopped });
+            }
+        }
+        self.cell()
     }
 }
 
@@ -122,26 +167,142 @@ impl Directory {
             draining: AtomicBool::new(false),
             orgs: Mutex::default(),
             channels: Mutex::default(),
+            remotes: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// The home of an org.
+    /// What a home of the org may write under on this node.
     ///
     /// # Errors
     ///
-    /// [`AskError::NoSuchOrg`], or [`AskError::Unavailable`] while the store does not answer or the home is left
-    /// alone.
+    /// [`AskError::Unavailable`] if its home is on another node, or moving.
+    fn fence(&self, org_id: OrgId) -> Result<Option<Fence>, AskError> {
+        match self.route(org_id) {
+            None => Ok(None),
+            Some(Route::Here(fence)) => Ok(Some(fence)),
+            Some(Route::There(_) | Route::Nowhere) => Err(AskError::Unavailable),
+        }
+    }
+
+    fn route(&self, org_id: OrgId) -> Option<Route> {
+        self.inner.ports.cluster.as_ref().map(|cluster| cluster.routes.of(org_id))
+    }
+
+    /// The home of an org, on whichever node it is. Waits while it moves.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::NoSuchOrg`], or [`AskError::Unavailable`] while the store does not answer, the home is left alone,
+    /// or no node has taken it within some seconds.
+    pub async fn home(&self, org_id: OrgId) -> Result<HomeAddr, AskError> {
+        let Some(cluster) = &self.inner.ports.cluster else {
+            return self.org(org_id).await.map(HomeAddr::Here);
+        };
+        let deadline = Instant::now() + HOME_WITHIN;
+        while !self.inner.draining.load(Ordering::Acquire) && Instant::now() < deadline {
+            match cluster.routes.of(org_id) {
+                Route::Here(_) => match self.org(org_id).await {
+                    Ok(home) => return Ok(HomeAddr::Here(home)),
+                    Err(AskError::Unavailable) => {}
+                    Err(error) => return Err(error),
+                },
+                Route::There(node) => {
+                    if let Some(home) = self.remote(org_id, node, cluster) {
+                        return Ok(HomeAddr::There(home));
+                    }
+                }
+                Route::Nowhere => {}
+            }
+            cluster.routes.changed(LOOK_AGAIN).await;
+        }
+        Err(AskError::Unavailable)
+    }
+
+    /// The line to a home on `node`; none for a moment after one broke.
+    fn remote(
+        &self,
+        org_id: OrgId,
+        node: NodeId,
+        cluster: &ClusterPorts,
+    ) -> Option<Addr<RemoteHome>> {
+        let mut remotes = self.inner.remotes.lock();
+        if let Some(remote) = remotes.get(&org_id) {
+            if remote.broke_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
+                return None;
+            }
+            if remote.broke_at.is_none() && remote.node == node && remote.address.connected() {
+                return Some(remote.address.clone());
+            }
+        }
+        let line = RemoteHome::new(org_id, node.clone(), cluster.post.clone(), self.clone());
+        let address = RemoteHome::start_in_arbiter(self.arbiter(org_id), move |_| line);
+        let remote = Remote { node, address: address.clone(), broke_at: None };
+        remotes.insert(org_id, remote);
+        Some(address)
+    }
+
+    /// Forgets a line that broke.
+    pub fn forget_remote(&self, org_id: OrgId, line: &Addr<RemoteHome>) {
+        if let Some(remote) = self.inner.remotes.lock().get_mut(&org_id)
+            && remote.address == *line
+        {
+            remote.broke_at = Some(Instant::now());
+        }
+    }
+
+    fn arbiter(&self, org_id: OrgId) -> &ArbiterHandle {
+        let arbiters = &self.inner.arbiters;
+        &arbiters[place(org_id.uuid().as_u128(), arbiters.len())]
+    }
+
+    /// Serves the edges of other nodes until the bus ends.
+    pub async fn serve_lines(&self, inbox: Inbox) {
+        let Some(cluster) = &self.inner.ports.cluster else { return };
+        let accept = |opening: Opening| {
+            let arbiter = self.arbiter(opening.org_id);
+            let clock = Arc::clone(&self.inner.ports.clock);
+            let (post, directory) = (cluster.post.clone(), self.clone());
+            let edge = RemoteEdge::new(opening, post, directory, clock);
+            edge.accept(arbiter);
+        };
+        cluster.post.sort(inbox, accept).await;
+    }
+
+    /// Stops the homes of shards that are another node's now, once what they have taken is durable and told. Their
+    /// edges find the next home. Returns when all have stopped, or after `patience`.
+    pub async fn hand_over(&self, shards: &HashSet<Shard>, patience: Duration) {
+        self.stop_homes(|org_id| shards.contains(&Shard::of(org_id)), None, patience).await;
+    }
+
+    /// Starts the homes of these shards that must run although nobody asks for them, and wakes their channels.
+    pub fn wake_shards(&self, shards: HashSet<Shard>) {
+        let directory = self.clone();
+        actix::spawn(async move {
+            debug!(shards = shards.len(), "waking the homes of new shards");
+            if let Err(error) = directory.wake_all().await {
+                warn!(%error, "homes could not be woken; agents that are away are announced when their org is asked for");
+            }
+        });
+    }
+
+    /// The home of an org on this node.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::NoSuchOrg`], or [`AskError::Unavailable`] while the store does not answer, the home is left alone,
+    /// or is another node's.
     pub async fn org(&self, org_id: OrgId) -> Result<Addr<OrgActor>, AskError> {
         if self.inner.draining.load(Ordering::Acquire) {
             return Err(AskError::Unavailable);
         }
-        let cell = self.inner.orgs.lock().entry(org_id).or_default().cell();
+        let fence = self.fence(org_id)?;
+        let cell = self.inner.orgs.lock().entry(org_id).or_default().cell_under(fence);
         let Some(cell) = cell else {
             debug!(org.id = %org_id, "the home fell too often and is left alone");
             return Err(AskError::Unavailable);
         };
-        let address = cell.get_or_try_init(|| self.start_org(org_id)).await;
+        let address = cell.get_or_try_init(|| self.start_org(org_id, fence)).await;
         if matches!(address, Err(AskError::NoSuchOrg)) {
             self.drop_empty_slot(org_id, &cell);
         }
@@ -164,13 +325,21 @@ impl Directory {
         }
     }
 
-    async fn start_org(&self, org_id: OrgId) -> Result<Addr<OrgActor>, AskError> {
-        let Inner { ports, arbiters, viewers_here, orgs, .. } = &*self.inner;
+    async fn start_org(
+        &self,
+        org_id: OrgId,
+        fence: Option<Fence>,
+    ) -> Result<Addr<OrgActor>, AskError> {
+        let Inner { ports, viewers_here, orgs, .. } = &*self.inner;
         let image = ports.store.load(org_id).await.map_err(|error| {
             error!(org.id = %org_id, %error, cause = ?std::error::Error::source(&error), "an org could not be loaded");
             AskError::Unavailable
         })?;
         let image = image.ok_or(AskError::NoSuchOrg)?;
+        if self.fence(org_id)? != fence {
+            // The shard moved while the org was loaded.
+            return Err(AskError::Unavailable);
+        }
         if let Some(slot) = orgs.lock().get_mut(&org_id) {
             slot.starts.push_back(Instant::now());
         }
@@ -185,8 +354,8 @@ impl Directory {
         };
         ports.metrics.starts.with_label_values(&["org"]).inc();
         info!(org.id = %org_id, seq = org.seq(), "home started");
-        let arbiter = &arbiters[place(org_id.uuid().as_u128(), arbiters.len())];
-        Ok(OrgActor::start_in_arbiter(arbiter, move |_| OrgActor::new(org, home_ports)))
+        let arbiter = self.arbiter(org_id);
+        Ok(OrgActor::start_in_arbiter(arbiter, move |_| OrgActor::new(org, fence, home_ports)))
     }
 
     /// Whether anybody on this node watches any org.
@@ -213,7 +382,7 @@ impl Directory {
     pub async fn request(&self, org_id: OrgId, request: Request) -> Result<Reply, AskError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            let home = self.org(org_id).await?;
+            let home = self.home(org_id).await?;
             home.send(Ask { request, answer }).await.map_err(|_| AskError::Unavailable)?;
             answered.await.map_err(|_| AskError::Unavailable)?
         };
@@ -228,7 +397,7 @@ impl Directory {
     pub async fn read(&self, org_id: OrgId, query: Query) -> Result<Reply, AskError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            let home = self.org(org_id).await?;
+            let home = self.home(org_id).await?;
             home.send(Read { query, answer }).await.map_err(|_| AskError::Unavailable)?;
             answered.await.map_err(|_| AskError::Unavailable)?
         };
@@ -239,12 +408,28 @@ impl Directory {
     /// again. Returns when all have stopped, or after `patience`.
     pub async fn drain(&self, reconnect_after_ms: u64, patience: Duration) {
         self.inner.draining.store(true, Ordering::Release);
+        let lines: Vec<_> =
+            self.inner.remotes.lock().drain().map(|(_, remote)| remote.address).collect();
+        for line in lines {
+            let (stopped, _) = oneshot::channel();
+            line.do_send(Drain { reconnect_after_ms: Some(reconnect_after_ms), stopped });
+        }
+        self.stop_homes(|_| true, Some(reconnect_after_ms), patience).await;
+    }
+
+    async fn stop_homes(
+        &self,
+        which: impl Fn(OrgId) -> bool,
+        reconnect_after_ms: Option<u64>,
+        patience: Duration,
+    ) {
         let homes: Vec<Addr<OrgActor>> = self
             .inner
             .orgs
             .lock()
-            .values()
-            .filter_map(|slot| slot.address.get().cloned())
+            .iter()
+            .filter(|(org_id, _)| which(**org_id))
+            .filter_map(|(_, slot)| slot.address.get().cloned())
             .collect();
         let all = homes.into_iter().map(|home| async move {
             let (stopped, has_stopped) = oneshot::channel();
@@ -262,6 +447,10 @@ impl Directory {
 
     /// Nudges a channel to look for what is due. Losing a nudge costs a sweep, never a delivery.
     pub fn wake_channel(&self, org_id: OrgId, channel_id: ChannelId) {
+        if self.fence(org_id).is_err() {
+            // The org's home wakes it, on its own node.
+            return;
+        }
         let Inner { ports, arbiters, channels, .. } = &*self.inner;
         let mut channels = channels.lock();
         let slot = channels.entry(channel_id).or_default();
@@ -300,7 +489,8 @@ impl Directory {
     /// Returns the store's error if it cannot say which those are.
     pub async fn wake_all(&self) -> Result<(), StoreError> {
         use futures_util::stream::{self, StreamExt};
-        let orgs = self.inner.ports.store.orgs_to_wake().await?;
+        let mut orgs = self.inner.ports.store.orgs_to_wake().await?;
+        orgs.retain(|org_id| self.fence(*org_id).is_ok());
         let count = orgs.len();
         stream::iter(orgs)
             .for_each_concurrent(WAKE_CONCURRENCY, |org_id| async move {

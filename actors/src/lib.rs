@@ -15,6 +15,7 @@
 pub mod channel;
 pub mod cluster;
 pub mod directory;
+pub mod home;
 pub mod ids;
 pub mod link;
 pub mod metrics;

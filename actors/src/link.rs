@@ -11,10 +11,11 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{AgentCommand, AgentConfig, AgentError, CloseCode, Welcome};
 use pulse_protocol::dashboard::ResyncReason;
 use pulse_protocol::ids::{AgentId, EventId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 /// Something for an agent's socket. All of it is durable already.
-#[derive(Clone, Debug, Message)]
+#[derive(Clone, Debug, Serialize, Deserialize, Message)]
 #[rtype(result = "()")]
 pub enum AgentPush {
     /// The answer to `hello`.
@@ -116,6 +117,8 @@ pub struct AgentLink {
     pub edge: Recipient<AgentPush>,
     /// What both sides know.
     pub shared: Arc<Shared>,
+    /// Whether the socket is on another node: it stays when this one leaves.
+    pub is_remote: bool,
 }
 
 impl AgentLink {
@@ -189,7 +192,7 @@ pub enum ViewerPush {
 }
 
 /// Names one watch of an org by one viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ViewerId(pub uuid::Uuid);
 
 /// A home's way to one dashboard's socket.

@@ -35,6 +35,7 @@ pub use messages::{
 };
 use messages::{Durable, Failed};
 
+use crate::cluster::Fence;
 use crate::directory::{AskError, Directory};
 use crate::ids::TimeOrderedIds;
 use crate::link::{AgentLink, AgentPush};
@@ -84,6 +85,7 @@ struct Pending {
 /// The mailbox of one org.
 pub struct OrgActor {
     org: Org,
+    fence: Option<Fence>,
     ports: Ports,
     /// Known once it is started.
     started: Option<(Addr<Self>, Arc<Home>)>,
@@ -101,8 +103,9 @@ pub struct OrgActor {
 impl OrgActor {
     /// A home for `org` as loaded; nothing runs until it is started.
     #[must_use]
-    pub fn new(org: Org, ports: Ports) -> Self {
+    pub fn new(org: Org, fence: Option<Fence>, ports: Ports) -> Self {
         Self {
+            fence,
             fanout: Fanout::new(ports.metrics.clone(), Arc::clone(&ports.viewers_here)),
             org,
             ports,
@@ -237,9 +240,11 @@ impl OrgActor {
         }
         let Some(Drain { reconnect_after_ms, .. }) = self.draining else { return };
         self.fanout.flush();
-        for link in self.agents.values() {
-            link.tell(AgentPush::Drain(reconnect_after_ms));
-            link.tell(AgentPush::Close(CloseCode::GoingAway));
+        if let Some(reconnect_after_ms) = reconnect_after_ms {
+            for link in self.agents.values().filter(|link| !link.is_remote) {
+                link.tell(AgentPush::Drain(reconnect_after_ms));
+                link.tell(AgentPush::Close(CloseCode::GoingAway));
+            }
         }
         self.ports.directory.forget_org(self.org.id(), &ctx.address());
         ctx.stop();
@@ -402,7 +407,8 @@ impl Actor for OrgActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        let home = Home::new(self.org.id(), None, Box::new(JournalConfirm::new(ctx.address())));
+        let home =
+            Home::new(self.org.id(), self.fence, Box::new(JournalConfirm::new(ctx.address())));
         self.started = Some((ctx.address(), home));
         self.ports.metrics.orgs.inc();
         self.arm_wake_up(ctx);

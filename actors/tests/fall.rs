@@ -271,7 +271,7 @@ async fn a_home_stops_in_the_breath_in_which_it_disarms_a_timer() {
     // The return disarms the wake-up that would announce the agent.
     fleet.attach(&home, &agent, 1);
     let (stopped, has_stopped) = oneshot::channel();
-    home.do_send(Drain { reconnect_after_ms: 500, stopped });
+    home.do_send(Drain { reconnect_after_ms: Some(500), stopped });
     assert!(has_stopped.await.is_err());
     assert!(!home.connected());
 }

@@ -14,12 +14,13 @@ use std::time::Duration;
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{ByeReason, CloseCode};
 use pulse_protocol::status::{AgentState, Cause};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::decision::Decision;
 
 /// Names one socket, on whichever node it lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionId(pub Uuid);
 
 /// One agent's presence.

@@ -311,7 +311,7 @@ pub struct RuleRecord {
 }
 
 /// One message to one channel; its attempts are rows of their own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
     /// The delivery; the receiver sees it as `webhook-id`, the same on every attempt.
     pub id: DeliveryId,

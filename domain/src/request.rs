@@ -1,5 +1,7 @@
 //! What people and programs ask of an org, and how it answers.
 
+use std::borrow::Cow;
+
 use pulse_protocol::api::{
     Agent, AgentPatch, Channel, ChannelPatch, Command, Device, DevicePatch, NewChannel, NewCommand,
     NewDevice, NewRule, Org, OrgPatch, Rule, RulePatch, Scan, Segment, Usage,
@@ -8,11 +10,12 @@ use pulse_protocol::ids::{
     AgentId, ChannelId, CommandId, DeliveryId, DeviceId, RuleId, ScanId, SegmentId,
 };
 use pulse_protocol::problem::FieldError;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{DeliveryRecord, SecretHash};
 
 /// A change that somebody asks for. New ids and secrets are drawn by the asker.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     /// Enrols an agent under a key.
     AddAgent {
@@ -85,7 +88,7 @@ pub enum Request {
 }
 
 /// A question. Lists are in the order of their ids, after `after`, at most `limit` long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// The org's settings.
     Org,
@@ -144,7 +147,7 @@ pub enum Query {
 }
 
 /// The answer, once everything it tells is durable.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// The org.
     Org(Box<Org>),
@@ -179,13 +182,13 @@ pub enum Reply {
 }
 
 /// Why the org does not do what was asked. Nothing changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// There is no such thing in this org.
     #[error("there is no such {what} in this organisation")]
     NotFound {
         /// `agent`, `device`, `channel`, …
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// The content is not good; every fault is listed.
     #[error("{} field(s) are not valid", .0.len())]
@@ -200,7 +203,7 @@ pub enum Refusal {
     #[error("the plan allows {limit} {what}, and {current} are in use")]
     LimitReached {
         /// `agents`, `devices`.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// What the plan allows.
         limit: u64,
         /// What is used.

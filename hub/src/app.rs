@@ -25,6 +25,7 @@ use pulse_web::{WebSettings, WebState};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
+use crate::cluster::{ClusterTask, Joining};
 use crate::config::{Config, Tls};
 use crate::metrics;
 
@@ -49,6 +50,7 @@ struct Hub {
     database: Database,
     journal: JournalWriter,
     retention: Retention,
+    cluster: Option<ClusterTask>,
 }
 
 /// Runs the hub until it is told to stop.
@@ -64,7 +66,11 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let handles = [public.handle(), operations.handle()];
     let servers = [actix::spawn(public), actix::spawn(operations)];
 
-    hub.state.ready.store(true, Ordering::Release);
+    match &hub.cluster {
+        // It says so itself, as soon as it knows where the homes are.
+        Some(cluster) => cluster.ready_when_joined(Arc::clone(&hub.state.ready)),
+        None => hub.state.ready.store(true, Ordering::Release),
+    }
     info!(
         listen = %config.server.listen,
         ops_listen = %config.server.ops_listen,
@@ -100,6 +106,10 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn OrgStore> = Arc::new(database.clone());
     let accounts: Arc<dyn Accounts> = Arc::new(database.clone());
+    let joining = match &config.storage.cluster {
+        Some(cluster) => Some(Joining::connect(cluster).await?),
+        None => None,
+    };
     let ports = DirectoryPorts {
         clock: Arc::clone(&clock),
         journal: Arc::new(journal.clone()),
@@ -111,9 +121,15 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
             heartbeat_timeout: config.liveness.heartbeat_timeout,
             offline_grace: config.liveness.offline_grace,
         },
+        cluster: joining.as_ref().map(Joining::ports),
+    };
+    let directory = Directory::new(ports, home_arbiters());
+    let cluster = match joining {
+        Some(joining) => Some(joining.join(&directory, &database).await?),
+        None => None,
     };
     let state = WebState {
-        directory: Directory::new(ports, home_arbiters()),
+        directory,
         store,
         accounts,
         clock,
@@ -136,7 +152,7 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     };
     let keep_events = config.storage.retention.events;
     let retention = Retention { database: database.clone(), keep_events, batch: PRUNE_BATCH };
-    Ok(Hub { state, database, journal, retention })
+    Ok(Hub { state, database, journal, retention, cluster })
 }
 
 fn cores() -> usize {
@@ -223,7 +239,11 @@ async fn stop_asked_for() -> anyhow::Result<()> {
 
 /// Takes nothing more, makes what was taken durable, sends everybody away, closes.
 async fn drain(hub: Hub, handles: [ServerHandle; 2], grace: Duration) {
-    let Hub { state, database, journal, retention } = hub;
+    let Hub { state, database, journal, retention, cluster } = hub;
+    if let Some(cluster) = cluster {
+        // First the homes, while this node's sockets can still reach them elsewhere.
+        cluster.leave().await;
+    }
     state.ready.store(false, Ordering::Release);
     state.directory.drain(RECONNECT_AFTER_MS, grace).await;
     let [public, operations] = handles;

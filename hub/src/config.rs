@@ -22,7 +22,7 @@ pub(crate) use log::{Log, LogFormat};
 pub(crate) use secret::SecretKeys;
 pub(crate) use server::Server;
 pub(crate) use source::{Faults, Overrides};
-pub(crate) use storage::{Database, Storage};
+pub(crate) use storage::{Cluster, Database, Storage};
 pub(crate) use tls::Tls;
 
 use keys::Key;

@@ -3,6 +3,7 @@
 mod admin;
 mod app;
 mod cli;
+mod cluster;
 mod config;
 mod database;
 mod demo;

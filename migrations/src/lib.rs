@@ -9,6 +9,7 @@ mod deliveries;
 mod fleet;
 mod journal;
 mod shape;
+mod shards;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(journal::Migration),
             Box::new(fleet::Migration),
             Box::new(deliveries::Migration),
+            Box::new(shards::Migration),
         ]
     }
 }

@@ -608,7 +608,7 @@ words! {
 }
 
 /// Why a websocket was closed, as in RFC 6455 section 7.4 and its private range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u16)]
 pub enum CloseCode {
     /// All was said.

@@ -11,6 +11,7 @@
 
 mod accounts;
 pub mod admin;
+mod claims;
 mod database;
 mod deliveries;
 mod entity;

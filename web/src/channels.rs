@@ -110,7 +110,7 @@ pub(crate) async fn test(tenant: Tenant<ManageChannels>) -> Result<HttpResponse,
         .store
         .channel(org_id, channel_id(&tenant)?)
         .await?
-        .ok_or(Refusal::NotFound { what: "channel" })?;
+        .ok_or(Refusal::NotFound { what: "channel".into() })?;
     let sender = state
         .senders
         .get(&channel.kind)

@@ -57,5 +57,5 @@ async fn change(
 async fn stored<R: Right>(tenant: &Tenant<R>) -> Result<(DeliveryRecord, Delivery), ApiError> {
     let delivery_id: DeliveryId = tenant.id("delivery_id", "delivery")?;
     let found = tenant.state().store.delivery(tenant.org.id, delivery_id).await?;
-    found.ok_or_else(|| Refusal::NotFound { what: "delivery" }.into())
+    found.ok_or_else(|| Refusal::NotFound { what: "delivery".into() }.into())
 }

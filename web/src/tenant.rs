@@ -87,7 +87,7 @@ impl<R: Right> Tenant<R> {
             .match_info()
             .get(name)
             .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Refusal::NotFound { what }.into())
+            .ok_or_else(|| Refusal::NotFound { what: what.into() }.into())
     }
 
     /// The query of the URL.

@@ -112,8 +112,9 @@ pub struct Reload(pub Box<OrgRecord>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Drain {
-    /// When agents are to reconnect, in milliseconds.
-    pub reconnect_after_ms: u64,
+    /// When the agents of this node's sockets are to reconnect, in milliseconds. None when only the home leaves: then
+    /// their edges find the next one.
+    pub reconnect_after_ms: Option<u64>,
     /// Dropped when the home has stopped.
     pub stopped: oneshot::Sender<()>,
 }

@@ -87,6 +87,7 @@ impl World {
                 heartbeat_timeout: Duration::from_secs(12),
                 offline_grace: Duration::from_secs(5),
             },
+            cluster: None,
         };
         let directory = Directory::new(ports, arbiters);
         Ok(Self { directory, journal, store, sender, clock, metrics })
@@ -207,6 +208,7 @@ impl Fleet {
             connection,
             edge: edge.clone().start().recipient(),
             shared: Arc::clone(&edge.shared),
+            is_remote: false,
         };
         home.do_send(Attach { hello: hello(next_seq), link });
         connection

@@ -94,7 +94,9 @@ impl Step<'_> {
 
     pub(super) fn replay_delivery(&mut self, mut record: DeliveryRecord) -> Result<Reply, Refusal> {
         let channel = self.org.channels.get(&record.channel_id);
-        let Some(channel) = channel else { return Err(Refusal::NotFound { what: "channel" }) };
+        let Some(channel) = channel else {
+            return Err(Refusal::NotFound { what: "channel".into() });
+        };
         if channel.health == ChannelHealth::Disabled {
             return Err(Refusal::Conflict {
                 message: "its channel is disabled; enable it first".to_owned(),

@@ -42,7 +42,7 @@ impl Step<'_> {
         if current < limit {
             Ok(())
         } else {
-            Err(Refusal::LimitReached { what: "devices", limit, current })
+            Err(Refusal::LimitReached { what: "devices".into(), limit, current })
         }
     }
 

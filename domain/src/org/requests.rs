@@ -31,7 +31,7 @@ const KEY_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 const CHANNELS_MAX: usize = 200;
 
 pub(super) fn not_found(what: &'static str) -> impl Fn() -> Refusal {
-    move || Refusal::NotFound { what }
+    move || Refusal::NotFound { what: what.into() }
 }
 
 impl Step<'_> {
@@ -85,7 +85,7 @@ impl Step<'_> {
         let limit = plan::limits(self.org.record.plan).agents;
         let current = self.org.agents.len() as u64;
         if current >= limit {
-            return Err(Refusal::LimitReached { what: "agents", limit, current });
+            return Err(Refusal::LimitReached { what: "agents".into(), limit, current });
         }
         let record = AgentRecord {
             id: agent_id,
@@ -208,7 +208,7 @@ impl Step<'_> {
         let current = self.org.channels.len();
         if current >= CHANNELS_MAX {
             let (limit, current) = (CHANNELS_MAX as u64, current as u64);
-            return Err(Refusal::LimitReached { what: "channels", limit, current });
+            return Err(Refusal::LimitReached { what: "channels".into(), limit, current });
         }
         let enabled = new.enabled.unwrap_or(true);
         let record = ChannelRecord {
@@ -353,7 +353,7 @@ impl Step<'_> {
         let current = self.org.rules.len();
         if current >= CHANNELS_MAX {
             let (limit, current) = (CHANNELS_MAX as u64, current as u64);
-            return Err(Refusal::LimitReached { what: "rules", limit, current });
+            return Err(Refusal::LimitReached { what: "rules".into(), limit, current });
         }
         Ok(self.rule_changed(record, "rule_created"))
     }

@@ -211,7 +211,7 @@ impl Org {
     ///
     /// Returns [`Refusal::NotFound`] when the thing asked for is not in this org.
     pub fn answer(&self, query: Query) -> Result<Reply, Refusal> {
-        let missing = |what| Refusal::NotFound { what };
+        let missing = |what: &'static str| Refusal::NotFound { what: what.into() };
         Ok(match query {
             Query::Org => Reply::Org(Box::new(self.view())),
             Query::Usage => Reply::Usage(self.usage()),

@@ -224,7 +224,10 @@ fn what_is_not_there_is_not_found() {
     ] {
         missing(&mut hub, request, what);
     }
-    assert_eq!(hub.org.answer(Query::Device(device_id)), Err(Refusal::NotFound { what: "device" }));
+    assert_eq!(
+        hub.org.answer(Query::Device(device_id)),
+        Err(Refusal::NotFound { what: "device".into() })
+    );
 }
 
 #[test]
@@ -232,7 +235,7 @@ fn the_limits_of_the_plan_hold_and_a_removal_makes_room() {
     let mut hub = Hub::new(Plan::Trial);
     let agents: Vec<AgentId> =
         (0..10).map(|number| hub.add_agent(&format!("agent {number}"))).collect();
-    let full = Refusal::LimitReached { what: "agents", limit: 10, current: 10 };
+    let full = Refusal::LimitReached { what: "agents".into(), limit: 10, current: 10 };
     assert_eq!(hub.ask(agent("one more")).unwrap_err(), full);
     for host in 0..100 {
         let device_id = DeviceId::from_uuid(hub.id());
@@ -240,7 +243,7 @@ fn the_limits_of_the_plan_hold_and_a_removal_makes_room() {
         hub.ask(Request::AddDevice(device_id, new)).unwrap();
     }
     let one_more = Request::AddDevice(DeviceId::default(), orders::device(agents[0], "10.0.1.1"));
-    let full = Refusal::LimitReached { what: "devices", limit: 100, current: 100 };
+    let full = Refusal::LimitReached { what: "devices".into(), limit: 100, current: 100 };
     assert_eq!(hub.ask(one_more.clone()).unwrap_err(), full);
     hub.ask(Request::RemoveAgent(agents[1])).unwrap();
     let Ok(Reply::Usage(usage)) = hub.org.answer(Query::Usage) else { panic!() };
@@ -505,6 +508,9 @@ fn an_org_has_at_most_200_channels_and_as_many_rules() {
     let channel_id = ChannelId::default();
     let request = Request::AddChannel { channel_id, new: webhook(), secrets: vec![] };
     let full = |what| Refusal::LimitReached { what, limit: 200, current: 200 };
-    assert_eq!(hub.ask(request).unwrap_err(), full("channels"));
-    assert_eq!(hub.ask(Request::AddRule(RuleId::default(), new)).unwrap_err(), full("rules"));
+    assert_eq!(hub.ask(request).unwrap_err(), full("channels".into()));
+    assert_eq!(
+        hub.ask(Request::AddRule(RuleId::default(), new)).unwrap_err(),
+        full("rules".into())
+    );
 }

@@ -44,6 +44,15 @@ pub(crate) struct Retention {
     pub(crate) events: Duration,
 }
 
+/// What makes this process a member of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    /// With credentials: never to be logged.
+    pub(crate) redis_url: String,
+    /// This node's name.
+    pub(crate) node_id: String,
+}
+
 /// The database, and how long rows are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Storage {
@@ -51,6 +60,8 @@ pub(crate) struct Storage {
     pub(crate) database: Database,
     /// How long rows are kept.
     pub(crate) retention: Retention,
+    /// None where this process is the whole hub.
+    pub(crate) cluster: Option<Cluster>,
 }
 
 impl Storage {
@@ -60,31 +71,33 @@ impl Storage {
         for key in [keys::RETENTION_SAMPLES_DAYS, keys::RETENTION_AUDIT_DAYS] {
             check.number(key, 1, RETENTION_DAYS_MAX);
         }
-        check_cluster(check, database.as_ref());
+        let cluster = cluster(check, database.as_ref());
         let events = DAY * u32::try_from(events?).ok()?;
-        Some(Self { database: database?, retention: Retention { events } })
+        Some(Self { database: database?, retention: Retention { events }, cluster })
     }
 }
 
-fn check_cluster(check: &mut Check, database: Option<&Database>) {
-    check.parse(keys::NODE_ID, |text| {
+/// A node without a name of its own is called by a new one at each start: nothing is kept under it.
+fn cluster(check: &mut Check, database: Option<&Database>) -> Option<Cluster> {
+    let node_id = check.parse(keys::NODE_ID, |text| {
         let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let fits = (1..=64).contains(&text.len()) && text.chars().all(good);
-        fits.then_some(()).ok_or_else(|| {
+        fits.then(|| text.to_owned()).ok_or_else(|| {
             format!("`{text}` must be 1 to 64 letters, digits, hyphens, dots or underscores")
         })
     });
-    let redis = check.parse(keys::REDIS_URL, |text| match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => Ok(()),
-        _ => Err("is no redis:// or rediss:// URL with a host".to_owned()),
-    });
-    if redis.is_some() {
-        if matches!(database, Some(Database::Sqlite { .. })) {
-            check.fault(keys::REDIS_URL, "needs PostgreSQL, and PULSE_DATABASE_URL is SQLite");
+    let redis_url = check.parse(keys::REDIS_URL, |text| match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => {
+            Ok(url.to_string())
         }
-        let problem = "clusters are not supported by this version: remove it to run one node";
-        check.fault(keys::REDIS_URL, problem);
+        _ => Err("is no redis:// or rediss:// URL with a host".to_owned()),
+    })?;
+    if matches!(database, Some(Database::Sqlite { .. })) {
+        check.fault(keys::REDIS_URL, "needs PostgreSQL, and PULSE_DATABASE_URL is SQLite");
+        return None;
     }
+    let node_id = node_id.unwrap_or_else(|| format!("hub-{}", uuid::Uuid::new_v4().simple()));
+    Some(Cluster { redis_url, node_id })
 }
 
 /// A fault never shows the text: it may hold a password.

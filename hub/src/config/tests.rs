@@ -280,3 +280,17 @@ fn the_default_public_address_follows_the_listener() {
     let config = load(&[("PULSE_LISTEN", "0.0.0.0:8100")]).unwrap();
     assert_eq!(config.server.public_url.as_str(), "http://127.0.0.1:8100/");
 }
+
+#[test]
+fn redis_and_postgres_make_a_member_of_a_cluster() {
+    let secret = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let config = load(&[
+        ("PULSE_DATABASE_URL", "postgres://pulse@127.0.0.1/pulse"),
+        ("PULSE_SECRET_KEY", secret),
+        ("PULSE_REDIS_URL", "redis://127.0.0.1:6379"),
+        ("PULSE_NODE_ID", "hub-1"),
+    ]);
+    let cluster = config.unwrap().storage.cluster.unwrap();
+    assert_eq!(cluster.node_id, "hub-1");
+    assert!(load(&[]).unwrap().storage.cluster.is_none());
+}

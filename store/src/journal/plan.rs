@@ -1,7 +1,8 @@
 //! What a group writes, put in order: heads, events, then rows by table, each row once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use pulse_actors::cluster::Fence;
 use pulse_actors::ports::Submission;
 use pulse_domain::record::{
     AgentRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, DeviceStateRecord,
@@ -123,6 +124,8 @@ pub(super) enum Step<'a> {
 /// What a group writes.
 #[derive(Default)]
 pub(super) struct Plan<'a> {
+    /// Each with an org of its shard.
+    pub(super) fences: BTreeMap<Fence, OrgId>,
     pub(super) heads: Vec<Head>,
     pub(super) events: Vec<(OrgId, &'a JournalEvent)>,
     pub(super) steps: Vec<Step<'a>>,
@@ -133,8 +136,9 @@ impl<'a> Plan<'a> {
     pub(super) fn of(group: &'a [Submission]) -> Self {
         let mut plan = Self::default();
         let mut places: HashMap<OrgId, usize> = HashMap::new();
-        for Submission { batch, .. } in group {
+        for Submission { home, batch, .. } in group {
             let org_id = batch.org_id;
+            plan.fences.extend(home.fence.map(|fence| (fence, org_id)));
             let last_seq = batch.last_seq();
             let place = *places.entry(org_id).or_insert(plan.heads.len());
             match plan.heads.get_mut(place) {

@@ -14,8 +14,9 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext, WsResponseBuilder};
 use prometheus::IntGauge;
+use pulse_actors::home::HomeAddr;
 use pulse_actors::link::{AgentLink, AgentPush, Shared};
-use pulse_actors::org::{Attach, News, OrgActor, Take};
+use pulse_actors::org::{Attach, News, Take};
 use pulse_actors::ports::AgentLogin;
 use pulse_domain::org::Input;
 use pulse_domain::presence::ConnectionId;
@@ -125,7 +126,7 @@ struct AgentConnection {
     connection: ConnectionId,
     state: web::Data<WebState>,
     shared: Arc<Shared>,
-    home: Option<Addr<OrgActor>>,
+    home: Option<HomeAddr>,
     /// Kept to attach again, should the home fall.
     hello: Option<Box<Hello>>,
     welcomed: bool,
@@ -318,8 +319,9 @@ impl AgentConnection {
 
     /// Tells those who watch, if anybody does; a busy home does without.
     fn news(&self, name: EphemeralName, data: serde_json::Value) {
-        if self.state.directory.has_viewers()
-            && let Some(home) = &self.home
+        // A line knows by itself whether anybody watches at its other end.
+        if let Some(home) = &self.home
+            && (home.is_remote() || self.state.directory.has_viewers())
         {
             drop(home.try_send(News { name, data }));
         }
@@ -328,7 +330,7 @@ impl AgentConnection {
     /// Finds the home and says hello to it, again if it fell. Nothing else is read meanwhile.
     fn attach(&mut self, ctx: &mut WebsocketContext<Self>) {
         let (directory, org_id) = (self.state.directory.clone(), self.login.org_id);
-        let found = async move { directory.org(org_id).await };
+        let found = async move { directory.home(org_id).await };
         ctx.wait(found.into_actor(self).map(|home, session, ctx| match home {
             Ok(home) => session.say_hello(home, ctx),
             Err(_) => {
@@ -337,13 +339,14 @@ impl AgentConnection {
         }));
     }
 
-    fn say_hello(&mut self, home: Addr<OrgActor>, ctx: &mut WebsocketContext<Self>) {
+    fn say_hello(&mut self, home: HomeAddr, ctx: &mut WebsocketContext<Self>) {
         let Some(hello) = self.hello.as_deref().cloned() else { return };
         let link = AgentLink {
             agent_id: self.login.agent_id,
             connection: self.connection,
             edge: ctx.address().recipient(),
             shared: Arc::clone(&self.shared),
+            is_remote: false,
         };
         let attached = home.send(Attach { hello, link });
         // Known from here on: should the socket end now, the home is told after it was greeted.
@@ -409,11 +412,11 @@ impl AgentConnection {
 
     fn home_lost(&mut self, ctx: &mut WebsocketContext<Self>) {
         let in_flight = self.sent_seq > self.shared.acked();
-        if self.home.take().is_none() || !self.welcomed || in_flight {
+        if self.home.take().is_none() || in_flight {
             // What is in flight may be lost with the home: the agent sends it again after an ordinary reconnect.
             return self.close(CloseCode::GoingAway, "the org moved; reconnect", ctx);
         }
-        if let Some(hello) = &mut self.hello {
+        if let (true, Some(hello)) = (self.welcomed, &mut self.hello) {
             hello.next_seq = self.shared.acked() + 1;
         }
         self.attach(ctx);

@@ -8,8 +8,9 @@ use actix_http::ws::{Codec, Message as WsMessage};
 use actix_web::web;
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext};
 use bytes::{Bytes, BytesMut};
+use pulse_actors::home::HomeAddr;
 use pulse_actors::link::{Chunk, EncodedFrame, SharedFrame, ViewerId, ViewerLink, ViewerPush};
-use pulse_actors::org::{OrgActor, Unwatch, Watch, WatchAnswer, encode};
+use pulse_actors::org::{Unwatch, Watch, WatchAnswer, encode};
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::dashboard::{DashboardFrame, ResyncReason, ViewerFrame};
 use pulse_protocol::ids::OrgId;
@@ -58,7 +59,7 @@ pub(super) struct DashboardSession {
     principal: Principal,
     state: web::Data<WebState>,
     outbox: Outbox,
-    home: Option<Addr<OrgActor>>,
+    home: Option<HomeAddr>,
     phase: Phase,
     /// The last number sent or skipped on purpose; none before the first frame.
     last_seq: Option<u64>,
@@ -136,7 +137,7 @@ impl DashboardSession {
             self.say(&DashboardFrame::Resync { reason });
         }
         let (directory, org_id) = (self.state.directory.clone(), self.org_id);
-        let finding = async move { directory.org(org_id).await };
+        let finding = async move { directory.home(org_id).await };
         ctx.spawn(finding.into_actor(self).map(move |home, session, ctx| match home {
             _ if session.viewer_id != watch => {}
             Ok(home) => session.ask(home, ctx),
@@ -147,7 +148,7 @@ impl DashboardSession {
     }
 
     /// Asks the home where this watch goes on.
-    fn ask(&mut self, home: Addr<OrgActor>, ctx: &mut WebsocketContext<Self>) {
+    fn ask(&mut self, home: HomeAddr, ctx: &mut WebsocketContext<Self>) {
         let (watch, after, org_id, state) =
             (self.viewer_id, self.last_seq, self.org_id, self.state.clone());
         let (answer, answered) = oneshot::channel();

@@ -1,0 +1,240 @@
+"""Three nodes on one PostgreSQL and one Redis: any node serves any org, and any node may die."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import make_database
+from pulse.agent import Agent
+from pulse.dashboard import Dashboard
+from pulse.hub import Hub, free_port
+from pulse.rest import Account
+from pulse.waiting import until
+
+# With so many orgs each of three nodes is home to some.
+ORGS = 9
+# A lost node's leases last 5 s, and the others wait for 1.5 s until they take them.
+TAKEN_OVER_WITHIN_S = 15
+
+
+class Redis:
+    """A private server that keeps nothing, and can be restarted empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.start()
+
+    def start(self) -> None:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        ping = ["redis-cli", "-p", str(self.port), "ping"]
+        until("Redis answers", lambda: subprocess.run(ping, capture_output=True, check=False).stdout.strip() == b"PONG")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Cluster:
+    """Three nodes, started one after another."""
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self.redis = Redis(folder)
+        self.nodes = []
+        for name in ("one", "two", "three"):
+            (folder / name).mkdir()
+            settings = {
+                "PULSE_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}",
+                "PULSE_NODE_ID": name,
+                "PULSE_OFFLINE_GRACE_MS": "5000",
+            }
+            self.nodes.append(Hub(folder / name, database_url, settings))
+
+    def start(self) -> Cluster:
+        for node in self.nodes:
+            node.start()
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        """Waits until every node that runs has its share."""
+        running = [node for node in self.nodes if node.process]
+
+        def is_spread() -> bool:
+            shares = [self.shards(node) for node in running]
+            return sum(shares) == 1024 and min(shares) > 0
+
+        until("the shards are spread", is_spread, within_s=30)
+
+    def shards(self, node: Hub) -> int:
+        command = ["redis-cli", "-p", str(self.redis.port), "hvals", "{pulse}:leases"]
+        leases = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return sum(lease.endswith(f"|{node.settings['PULSE_NODE_ID']}") for lease in leases)
+
+    def end(self) -> None:
+        for node in self.nodes:
+            node.kill()
+        self.redis.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    url, drop = make_database("postgres", tmp_path)
+    cluster = Cluster(tmp_path, url)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.end()
+        drop()
+
+
+def through(account: Account, node: Hub) -> Account:
+    """The same account, asked through another node."""
+    return replace(account, url=node.url)
+
+
+def whole_journal(account: Account) -> list[str]:
+    events = account.events()
+    assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
+    return [one["event"] for one in events]
+
+
+def test_any_node_serves_any_org(cluster: Cluster) -> None:
+    for number in range(ORGS):
+        account = cluster.nodes[0].account()
+        for node in cluster.nodes:
+            assert through(account, node).get("")["id"] == account.org_id
+        enrolled, key = through(account, cluster.nodes[number % 3]).add_agent()
+        device = through(account, cluster.nodes[(number + 1) % 3]).add_device(enrolled["id"])
+        check_id = device["checks"][0]["id"]
+        with ExitStack() as stack:
+            boards = [stack.enter_context(Dashboard(node, account)) for node in cluster.nodes]
+            for board in boards:
+                board.read("snapshot")
+            agent = stack.enter_context(Agent(cluster.nodes[(number + 2) % 3], key).connect())
+            agent.report("online", check_id=check_id)
+            agent.report("offline", check_id=check_id)
+            agent.acked(2)
+            for board in boards:
+                board.event("agent.online", agent_id=enrolled["id"])
+                board.event("device.online", device_id=device["id"])
+                board.event("device.offline", device_id=device["id"])
+        assert whole_journal(account)[-2:] == ["device.online", "device.offline"]
+
+
+def test_a_newer_connection_on_another_node_wins_and_nobody_is_told_offline(cluster: Cluster) -> None:
+    account = cluster.nodes[0].account()
+    _, key = account.add_agent()
+    with Agent(cluster.nodes[0], key).connect() as older, Agent(cluster.nodes[1], key).connect():
+        assert older.close_code() == 4001
+        assert "agent.offline" not in whole_journal(account)
+
+
+@pytest.mark.parametrize("end", [Hub.kill, Hub.stop], ids=["kill", "stop"])
+def test_a_node_that_goes_takes_nothing_with_it(cluster: Cluster, end) -> None:
+    staying = cluster.nodes[:2]
+    with ExitStack() as stack:
+        fleet = []
+        for number in range(ORGS):
+            account = staying[0].account()
+            enrolled, key = account.add_agent()
+            check_id = account.add_device(enrolled["id"])["checks"][0]["id"]
+            agent = stack.enter_context(Agent(staying[number % 2], key).connect())
+            agent.report("online", check_id=check_id)
+            agent.acked(1)
+            fleet.append((account, agent, check_id))
+        end(cluster.nodes[2])
+        for account, agent, check_id in fleet:
+            agent.report("offline", check_id=check_id)
+        for account, agent, check_id in fleet:
+            until_acked(agent, 2)
+            until("the journal can be read", lambda account=account: "device.offline" in whole_journal(account))
+            assert "agent.offline" not in whole_journal(account)
+
+
+def until_acked(agent: Agent, seq: int) -> None:
+    """What was in flight when the home went is sent again after a reconnect, as every agent does."""
+    deadline = time.monotonic() + TAKEN_OVER_WITHIN_S
+    while seq in agent.unacked and time.monotonic() < deadline:
+        try:
+            agent.acked(seq)
+        except Exception:
+            try:
+                agent.connect()
+                agent.resend()
+            except Exception:
+                time.sleep(0.2)
+    assert seq not in agent.unacked
+
+
+def test_agents_of_a_killed_node_come_back_elsewhere_and_nobody_is_told_offline(cluster: Cluster) -> None:
+    account = cluster.nodes[0].account()
+    _, key = account.add_agent()
+    agent = Agent(cluster.nodes[2], key).connect()
+    account.event("agent.online")
+    cluster.nodes[2].kill()
+    with Agent(cluster.nodes[1], key).connect() as again:
+        again.listen(7)
+        assert "agent.offline" not in whole_journal(account)
+    agent.leave()
+
+
+def test_the_death_of_an_agent_on_another_node_is_noticed_in_time(cluster: Cluster) -> None:
+    for number in range(3):
+        account = cluster.nodes[number].account()
+        _, key = account.add_agent()
+        with Agent(cluster.nodes[0], key).connect() as agent:
+            account.event("agent.online")
+            agent.cut()
+        began = time.monotonic()
+        assert account.event("agent.offline")["data"]["cause"] == "connection_closed"
+        assert time.monotonic() - began < 5 + 3
+
+
+def test_a_paused_node_writes_nothing_and_finds_out(cluster: Cluster) -> None:
+    accounts = [cluster.nodes[0].account() for _ in range(ORGS)]
+    paused = cluster.nodes[2]
+    assert paused.process
+    paused.process.send_signal(signal.SIGSTOP)
+    others = [node for node in cluster.nodes if node is not paused]
+    until("the others have all", lambda: sum(map(cluster.shards, others)) == 1024, within_s=TAKEN_OVER_WITHIN_S)
+    for account in accounts:
+        until_made(through(account, others[0]), "Attic")
+    paused.process.send_signal(signal.SIGCONT)
+    cluster.settle()
+    for account in accounts:
+        until_made(through(account, paused), "Cellar")
+        assert whole_journal(account) == ["agent.enrolled", "agent.enrolled"]
+
+
+def until_made(account: Account, name: str) -> None:
+    """Adds an agent, asking again while the answer is 503."""
+
+    def made() -> bool:
+        answer = account.client.post("/agents", json={"name": name})
+        assert answer.status_code in (201, 503), answer.text
+        return answer.status_code == 201
+
+    until("the agent is made", made, within_s=TAKEN_OVER_WITHIN_S)
+
+
+def test_redis_restarted_empty_harms_nothing(cluster: Cluster) -> None:
+    account = cluster.nodes[0].account()
+    enrolled, key = account.add_agent()
+    check_id = account.add_device(enrolled["id"])["checks"][0]["id"]
+    with Agent(cluster.nodes[1], key).connect() as agent:
+        agent.report("online", check_id=check_id)
+        agent.acked(1)
+        cluster.redis.kill()
+        cluster.redis.start()
+        cluster.settle()
+        agent.report("offline", check_id=check_id)
+        until_acked(agent, 2)
+        assert "agent.offline" not in whole_journal(account)
