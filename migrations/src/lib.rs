@@ -1,15 +1,15 @@
 //! The schema of the hub, one file a change, the same for SQLite and PostgreSQL.
 //!
 //! Ids are 16 bytes (`uuid` on PostgreSQL), instants are milliseconds in `bigint`, JSON is text, hashes are bytes.
-//! Every table but those of people (`users`, `sessions`, `api_tokens`) has `org_id`, and it leads the primary
-//! key, so that what belongs to one org lies together and no key can reach into another org.
+//! Every table but those of people (`users`, `sessions`, `api_tokens`) and of nodes (`shards`) has `org_id`, and it
+//! leads the primary key, so that what belongs to one org lies together and no key can reach into another org.
 
 mod accounts;
+mod cluster;
 mod deliveries;
 mod fleet;
 mod journal;
 mod shape;
-mod shards;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
@@ -29,7 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(journal::Migration),
             Box::new(fleet::Migration),
             Box::new(deliveries::Migration),
-            Box::new(shards::Migration),
+            Box::new(cluster::Migration),
         ]
     }
 }

@@ -1,89 +1,90 @@
-//! Epochs of shards: who claimed a shard last, and so may write for its orgs.
-//!
-//! A transaction of the journal holds a share lock on the rows of its shards until it ends, and a claim changes those
-//! rows. So a claim waits for what is being written under the epoch before it, and what comes later finds that its
-//! epoch is over. This holds whatever the nodes' clocks and pauses are.
+//! Which node may write for a shard.
 
 use async_trait::async_trait;
 use pulse_actors::cluster::{Claims, Fence, NodeId, Shard};
 use pulse_actors::ports::StoreError;
 use pulse_protocol::Timestamp;
-use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict, Query};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult};
+use sea_orm::sea_query::{Expr, ExprTrait, InsertStatement, OnConflict, Query};
+use sea_orm::{ConnectionTrait, QueryResult};
 
 use crate::Database;
-use crate::error::failed;
+use crate::entity::shard::{Column, Entity};
+use crate::error::{corrupt, failed};
+use crate::record::number;
 
+/// What a claim waits for: the journal's transactions hold a share lock on the rows of their shards until they
+/// end, so a claim gets its rows only after every transaction under an earlier epoch was committed or rolled
+/// back; one that begins later waits for the claim, sees the new epoch and is refused. On SQLite the same
+/// follows from there being one writer at a time.
 #[async_trait]
 impl Claims for Database {
     async fn claim(&self, node: &NodeId, shards: &[Shard]) -> Result<Vec<Fence>, StoreError> {
+        // In this order the rows are locked, here and by the journal: two claims cannot each wait for the other.
         let mut shards = shards.to_vec();
-        // In one order, so that two nodes that claim at once wait for each other and never in a circle.
         shards.sort_unstable();
         shards.dedup();
         if shards.is_empty() {
             return Ok(Vec::new());
         }
         let (database, node) = (self.clone(), node.clone());
-        // In a task of its own: a `begin` that is dropped half way leaves its connection inside a transaction.
-        let claiming = tokio::spawn(async move {
-            let transaction = database.begin_write().await?;
-            let fences = claim(&transaction, &node, &shards).await?;
-            transaction.commit().await?;
-            Ok(fences)
-        });
-        let claimed = claiming.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        claimed.map_err(failed)
+        // In a task of its own, as in `load`: whoever asked may hang up. The claim then still ends, and its epochs
+        // are nobody's; that can only end somebody's homes early, never let two write.
+        let claiming = tokio::spawn(async move { claim(&database, &node, &shards).await });
+        claiming.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
     }
 }
 
 async fn claim(
-    transaction: &DatabaseTransaction,
+    database: &Database,
     node: &NodeId,
     shards: &[Shard],
-) -> Result<Vec<Fence>, DbErr> {
-    let next = OnConflict::column("shard")
-        .value("epoch", Expr::col(("shards", "epoch")).add(1))
-        .update_columns(["node", "claimed_at"])
+) -> Result<Vec<Fence>, StoreError> {
+    let transaction = database.begin_write().await.map_err(failed)?;
+    let insert = next_epochs(node, shards, Timestamp::wall_clock());
+    let rows = transaction.query_all(&insert).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let mut fences = rows.iter().map(read_fence).collect::<Result<Vec<_>, _>>()?;
+    // `RETURNING` promises no order.
+    fences.sort_unstable();
+    Ok(fences)
+}
+
+/// All in one statement: at most 1,024 rows of four values.
+fn next_epochs(node: &NodeId, shards: &[Shard], now: Timestamp) -> InsertStatement {
+    let next = Expr::col((Entity, Column::Epoch)).add(1_i64);
+    let claimed_again = OnConflict::column(Column::Shard)
+        .value(Column::Epoch, next)
+        .update_columns([Column::Node, Column::ClaimedAt])
         .to_owned();
     let mut insert = Query::insert();
-    insert.into_table("shards").columns(["shard", "epoch", "node", "claimed_at"]);
-    let now = Timestamp::wall_clock().unix_ms();
+    insert.into_table(Entity).columns([
+        Column::Shard,
+        Column::Epoch,
+        Column::Node,
+        Column::ClaimedAt,
+    ]);
     for shard in shards {
-        let number = i64::from(shard.number());
-        insert.values_panic([number.into(), 1_i64.into(), node.0.clone().into(), now.into()]);
+        insert.values_panic([
+            i32::from(shard.number()).into(),
+            1_i64.into(),
+            node.0.as_str().into(),
+            now.unix_ms().into(),
+        ]);
     }
-    insert.on_conflict(next).returning(Query::returning().columns(["shard", "epoch"]));
-    fences(transaction.query_all(&insert).await?)
+    let returned = Query::returning().columns([Column::Shard, Column::Epoch]);
+    insert.on_conflict(claimed_again).returning(returned).take()
 }
 
-/// The current epochs of these shards, held as they are until the transaction ends.
-pub(crate) async fn current(
-    transaction: &DatabaseTransaction,
-    shards: impl Iterator<Item = Shard>,
-) -> Result<Vec<Fence>, DbErr> {
-    let mut select = Query::select();
-    select
-        .columns(["shard", "epoch"])
-        .from("shards")
-        .and_where(Expr::col("shard").is_in(shards.map(|shard| i64::from(shard.number()))))
-        .order_by("shard", sea_orm::Order::Asc);
-    // SQLite has one writer, and this is it.
-    if transaction.get_database_backend() == DbBackend::Postgres {
-        select.lock(LockType::Share);
-    }
-    fences(transaction.query_all(&select).await?)
+/// A row of a shard and its epoch.
+pub(crate) fn read_fence(row: &QueryResult) -> Result<Fence, StoreError> {
+    let shard: i32 = row.try_get_by_index(0).map_err(failed)?;
+    let epoch: i64 = row.try_get_by_index(1).map_err(failed)?;
+    let shard = number::<u16>(shard.into(), "shard")?;
+    let shard = Shard::numbered(shard).ok_or_else(|| corrupt("shard", UnknownShard(shard)))?;
+    Ok(Fence { shard, epoch: number(epoch, "epoch")? })
 }
 
-fn fences(rows: Vec<QueryResult>) -> Result<Vec<Fence>, DbErr> {
-    let fence = |row: QueryResult| {
-        let (shard, epoch): (i64, i64) = (row.try_get("", "shard")?, row.try_get("", "epoch")?);
-        let shard = u16::try_from(shard).ok().and_then(Shard::numbered);
-        let epoch = u64::try_from(epoch).ok();
-        shard
-            .zip(epoch)
-            .map(|(shard, epoch)| Fence { shard, epoch })
-            .ok_or_else(|| DbErr::Custom("a shard's row holds no shard or no epoch".to_owned()))
-    };
-    rows.into_iter().map(fence).collect()
-}
+/// A number in the table that is no shard's.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no shard {0}")]
+struct UnknownShard(u16);

@@ -239,4 +239,11 @@ tables! {
         status: Option<i64>,
         error: Option<String>,
     }
+    /// Who claimed each shard last.
+    shard = "shards" {
+        key { shard: i32 }
+        epoch: i64,
+        node: String,
+        claimed_at: i64,
+    }
 }

@@ -8,8 +8,11 @@
 //! - **J3** Once a submission of a home has failed, no later one of it is written.
 //! - **J4** A fault of one home's batch fails that home alone: the group is rolled back, and each home is tried
 //!   in a transaction of its own.
+//! - **J5** A batch of a home that has a fence is taken only if nobody has claimed the shard since, and nobody can
+//!   claim it before the transaction has ended. Where there is but one node, homes have none and nothing is asked.
 
 mod commit;
+mod fences;
 mod plan;
 mod task;
 #[cfg(test)]

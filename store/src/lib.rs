@@ -1,12 +1,14 @@
 //! What lasts: the journal and the tables, on SQLite and on PostgreSQL through one code path.
 //!
-//! [`Database`] holds the connections and answers reads; it implements the ports [`OrgStore`] and [`Accounts`].
+//! [`Database`] holds the connections and answers reads; it implements the ports [`OrgStore`], [`Accounts`]
+//! and [`Claims`].
 //! [`JournalWriter`] implements the port [`Journal`]: everything an org decides becomes durable through it, in
 //! groups. [`admin`] is what the command line does to accounts and orgs, [`Retention`] deletes what has grown
 //! old, [`seal`] encrypts secrets at rest.
 //!
 //! [`OrgStore`]: pulse_actors::ports::OrgStore
 //! [`Accounts`]: pulse_actors::ports::Accounts
+//! [`Claims`]: pulse_actors::cluster::Claims
 //! [`Journal`]: pulse_actors::ports::Journal
 
 mod accounts;

@@ -1,10 +1,9 @@
 //! One plan, one transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulse_actors::cluster::Fence;
 use pulse_actors::ports::StoreError;
 use pulse_protocol::ids::{AgentId, OrgId};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, TableRef, ValueTuple};
@@ -14,9 +13,9 @@ use sea_orm::{
 };
 use tokio::time::timeout;
 
+use super::fences::Fences;
 use super::plan::{Head, Latest, Plan, Removal, Step, Upserts};
 use crate::Database;
-use crate::claims;
 use crate::database::begin_write;
 use crate::entity::{
     agent, channel, device, device_state, event, position, presence, rule, segment,
@@ -57,6 +56,7 @@ impl From<DbErr> for Fault {
 pub(super) struct Committer {
     db: DatabaseConnection,
     sealer: Arc<Sealer>,
+    fences: Fences,
     statements: Statements,
     head_texts: HashMap<usize, String>,
 }
@@ -64,8 +64,10 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn new(database: &Database) -> Self {
         let db = database.journal.clone();
+        let sealer = Arc::clone(&database.sealer);
+        let fences = Fences::new(db.get_database_backend());
         let statements = Statements::new(db.get_database_backend());
-        Self { db, sealer: Arc::clone(&database.sealer), statements, head_texts: HashMap::new() }
+        Self { db, sealer, fences, statements, head_texts: HashMap::new() }
     }
 
     /// Commits the plan, or leaves nothing of it.
@@ -94,7 +96,7 @@ impl Committer {
         transaction: &DatabaseTransaction,
         plan: &Plan<'_>,
     ) -> Result<(), Fault> {
-        check_fences(transaction, &plan.fences).await?;
+        self.fences.check(transaction, &plan.fences).await?;
         self.move_heads(transaction, &plan.heads).await?;
         self.insert_events(transaction, plan).await?;
         for step in &plan.steps {
@@ -190,21 +192,6 @@ impl Committer {
         let rows = records.map(|(org_id, record)| record.row(*org_id, &self.sealer));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(self.statements.write(transaction, Mode::Upsert, rows).await?)
-    }
-}
-
-/// Refuses what was decided by homes that are homes no more. Costs nothing where there is but one node.
-async fn check_fences(
-    transaction: &DatabaseTransaction,
-    fences: &BTreeMap<Fence, OrgId>,
-) -> Result<(), Fault> {
-    if fences.is_empty() {
-        return Ok(());
-    }
-    let current = claims::current(transaction, fences.keys().map(|fence| fence.shard)).await?;
-    match fences.iter().find(|(fence, _)| !current.contains(fence)) {
-        Some((_, org_id)) => Err(StoreError::Fenced { org_id: *org_id }.into()),
-        None => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
-//! What a group writes, put in order: heads, events, then rows by table, each row once.
+//! What a group writes, put in order: fences, heads, events, then rows by table, each row once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use pulse_actors::cluster::Fence;
 use pulse_actors::ports::Submission;
@@ -124,8 +124,8 @@ pub(super) enum Step<'a> {
 /// What a group writes.
 #[derive(Default)]
 pub(super) struct Plan<'a> {
-    /// Each with an org of its shard.
-    pub(super) fences: BTreeMap<Fence, OrgId>,
+    /// What must be current, each once and in order of the shard, with an org that writes under it.
+    pub(super) fences: Vec<(Fence, OrgId)>,
     pub(super) heads: Vec<Head>,
     pub(super) events: Vec<(OrgId, &'a JournalEvent)>,
     pub(super) steps: Vec<Step<'a>>,
@@ -169,6 +169,8 @@ impl<'a> Plan<'a> {
     }
 
     fn sort(&mut self) {
+        self.fences.sort_unstable_by_key(|(fence, _)| *fence);
+        self.fences.dedup_by_key(|(fence, _)| *fence);
         self.heads.sort_unstable_by_key(|head| head.org_id);
         self.events.sort_unstable_by_key(|(org_id, event)| (*org_id, event.seq));
         for step in &mut self.steps {

@@ -9,7 +9,7 @@ use pulse_domain::record::Batch;
 use pulse_protocol::ids::OrgId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::commit::{Committer, Fault};
 use super::plan::Plan;
@@ -144,7 +144,13 @@ impl Task {
     fn give_up(&self, group: &[Submission], error: &StoreError) {
         for submission in group {
             let home = &submission.home;
-            if !home.has_failed() {
+            if home.has_failed() {
+                continue;
+            }
+            if matches!(error, StoreError::Fenced { .. }) {
+                // Shards move: its home is elsewhere now, and nothing that was confirmed is lost.
+                info!(org.id = %home.org_id, "submission of a home whose shard was claimed by another node");
+            } else {
                 let cause = std::error::Error::source(error).map(ToString::to_string);
                 error!(org.id = %home.org_id, %error, cause, "submission not durable, its home starts anew");
             }

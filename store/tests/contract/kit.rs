@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use pulse_actors::cluster::Fence;
 use pulse_actors::ports::{Confirm, Home, Journal, StoreError, Submission};
 use pulse_domain::record::{Batch, JournalEvent, Write};
 use pulse_protocol::Timestamp;
@@ -124,6 +125,7 @@ pub(crate) enum Told {
     Committed(u64),
     Unavailable,
     Conflict,
+    Fenced,
     Refused,
 }
 
@@ -137,7 +139,8 @@ impl Confirm for Ear {
     fn failed(&self, error: &StoreError) {
         let news = match error {
             StoreError::Unavailable(_) => Told::Unavailable,
-            StoreError::Conflict { .. } | StoreError::Fenced { .. } => Told::Conflict,
+            StoreError::Conflict { .. } => Told::Conflict,
+            StoreError::Fenced { .. } => Told::Fenced,
             StoreError::Corrupt { .. } | StoreError::Exists { .. } => Told::Refused,
         };
         self.0.send_modify(|told| told.push(news));
@@ -154,8 +157,13 @@ pub(crate) struct Scribe {
 
 impl Scribe {
     pub(crate) fn new(org_id: OrgId, seq: u64) -> Self {
+        Self::under(None, org_id, seq)
+    }
+
+    /// One that may write under this fence only.
+    pub(crate) fn under(fence: Option<Fence>, org_id: OrgId, seq: u64) -> Self {
         let (ear, told) = watch::channel(Vec::new());
-        Self { home: Home::new(org_id, None, Box::new(Ear(ear))), seq, ticket: 0, told }
+        Self { home: Home::new(org_id, fence, Box::new(Ear(ear))), seq, ticket: 0, told }
     }
 
     /// The next submission, with this many events.

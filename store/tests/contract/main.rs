@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod accounts;
+mod claims;
 mod deliveries;
 mod faults;
 mod image;
@@ -88,6 +89,15 @@ promises! {
         orgs_of_one_name_get_slugs_of_their_own
         two_bootstraps_at_once_make_one_org
         a_status_set_from_outside_is_noticed_and_a_homes_write_is_not;
+    claims:
+        each_claim_begins_the_next_epoch_of_its_shards_alone
+        all_shards_are_claimed_at_once
+        two_nodes_claiming_everything_do_not_block_each_other
+        a_claim_whose_caller_hung_up_ends_in_order
+        the_current_epoch_may_write_and_an_earlier_one_may_not
+        a_shard_that_nobody_claimed_takes_nothing
+        a_fenced_home_fails_alone
+        a_claim_waits_for_a_transaction_in_flight;
     schema:
         migrations_go_up_down_and_up
         two_may_migrate_at_once;

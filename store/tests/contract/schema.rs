@@ -26,7 +26,7 @@ pub(crate) async fn migrations_go_up_down_and_up(db: Arc<Fresh>) {
     };
     pulse_migrations::up(&raw).await.unwrap();
     let up = tables(&raw, db.is_postgres()).await;
-    assert!(up.contains("events") && up.contains("delivery_attempts"), "{up:?}");
+    assert!(up.contains("events") && up.contains("shards"), "{up:?}");
     pulse_migrations::down(&raw).await.unwrap();
     let down = tables(&raw, db.is_postgres()).await;
     assert_eq!(down, BTreeSet::from(["seaql_migrations".to_owned()]));

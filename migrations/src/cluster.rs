@@ -1,4 +1,4 @@
-//! Who may write for which part of the orgs: the epochs that fence a cluster's homes.
+//! Who claimed each shard last.
 
 use sea_orm_migration::prelude::*;
 
@@ -8,15 +8,20 @@ pub(crate) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &'static str {
-        "0005_shards"
+        "0005_cluster"
     }
 }
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let columns = vec![number("shard"), number("epoch"), text("node"), number("claimed_at")];
-        Schema::new(manager).create("shards", Shape::Keyed, &["shard"], columns, vec![]).await
+        let shards = vec![
+            ColumnDef::new("shard").integer().not_null().take(),
+            number("epoch"),
+            text("node"),
+            number("claimed_at"),
+        ];
+        Schema::new(manager).create("shards", Shape::Keyed, &["shard"], shards, vec![]).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
