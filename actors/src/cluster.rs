@@ -15,6 +15,8 @@
 pub mod bus;
 pub mod coordination;
 mod line;
+#[cfg(any(test, feature = "testing"))]
+mod memory;
 pub mod member;
 pub mod post;
 pub mod redis;
@@ -25,7 +27,10 @@ pub mod shard;
 
 pub use bus::{Bus, Inbox};
 pub use coordination::{Coordination, CoordinationError, Member, NodeId};
+#[cfg(any(test, feature = "testing"))]
+pub use memory::MemoryCluster;
 pub use post::Post;
+pub use redis::RedisCluster;
 pub use remote_home::RemoteHome;
 pub use routes::{Route, Routes};
 pub use shard::{Claims, Fence, SHARDS, Shard};

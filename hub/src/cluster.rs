@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pulse_actors::cluster::member::{ClusterMember, MemberPorts};
-use pulse_actors::cluster::redis::RedisCluster;
 use pulse_actors::cluster::routes::Table;
-use pulse_actors::cluster::{Bus, Member, NodeId, Post, Routes};
+use pulse_actors::cluster::{Bus, Member, NodeId, Post, RedisCluster, Routes};
 use pulse_actors::directory::{ClusterPorts, Directory};
 use pulse_store::Database;
 use tokio::sync::watch;
