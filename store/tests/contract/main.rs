@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod accounts;
+mod copy;
 mod deliveries;
 mod faults;
 mod image;
@@ -88,6 +89,11 @@ promises! {
         orgs_of_one_name_get_slugs_of_their_own
         two_bootstraps_at_once_make_one_org
         a_status_set_from_outside_is_noticed_and_a_homes_write_is_not;
+    copy:
+        a_copy_has_everything_and_goes_on
+        no_table_is_left_behind
+        a_target_with_rows_is_refused_and_left_alone
+        a_target_without_tables_is_refused;
     schema:
         migrations_go_up_down_and_up
         two_may_migrate_at_once;
