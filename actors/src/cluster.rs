@@ -15,9 +15,9 @@
 pub mod bus;
 pub mod coordination;
 mod line;
+pub mod member;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
-pub mod member;
 pub mod post;
 pub mod redis;
 pub(crate) mod remote_edge;

@@ -35,6 +35,15 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Bring the tables up to date and stop
     Migrate,
+    /// Copy a stopped hub on SQLite into an empty PostgreSQL, and print the rows of each table as JSON
+    ///
+    /// First run `migrate` on the target. The secrets stay encrypted as they are: the hub that opens the copy
+    /// needs the same PULSE_SECRET_KEY. All is copied or nothing is.
+    Copy {
+        /// The target, postgres://…; PGPASSWORD keeps a password off the command line
+        #[arg(long, value_name = "URL", value_parser = parse_postgres)]
+        to: String,
+    },
     /// Check the whole configuration and stop: exit 0 if it is good, 2 if not
     CheckConfig,
     /// Print the effective configuration as TOML, with secrets redacted
@@ -99,6 +108,12 @@ pub(crate) struct BootstrapArgs {
 
 fn parse_plan(text: &str) -> Result<Plan, String> {
     Plan::from_word(text).ok_or_else(|| "choose trial, starter or unlimited".to_owned())
+}
+
+/// A fault never shows the text: it may hold a password.
+fn parse_postgres(text: &str) -> Result<String, String> {
+    let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    is_postgres.then(|| text.to_owned()).ok_or_else(|| "write postgres://user@host/name".to_owned())
 }
 
 fn parse_email(text: &str) -> Result<String, String> {

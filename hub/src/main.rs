@@ -5,6 +5,7 @@ mod app;
 mod cli;
 mod cluster;
 mod config;
+mod copy;
 mod database;
 mod demo;
 mod metrics;
@@ -46,6 +47,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve => serve(config()?),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Migrate => block_on(database::migrate(config()?)),
+        Command::Copy { to } => block_on(copy::run(config()?, to)),
         Command::CheckConfig => {
             config()?;
             Ok(writeln!(std::io::stderr(), "the configuration is good")?)

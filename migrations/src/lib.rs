@@ -50,6 +50,12 @@ pub async fn up(db: &DatabaseConnection) -> Result<(), DbErr> {
     transaction.commit().await
 }
 
+/// The names of all migrations, in order.
+#[must_use]
+pub fn names() -> Vec<String> {
+    Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect()
+}
+
 /// Takes everything back, data included; for tests.
 ///
 /// # Errors

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
+};
 use sea_orm::sqlx::{self, ConnectOptions as _, Postgres, Sqlite};
 use sea_orm::{
     AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
@@ -20,6 +22,8 @@ use crate::seal::{Sealer, SecretKey};
 
 /// How long a writer waits for another process to finish its transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for a process that is just closing the file. One that lives keeps it open.
+const ALONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a caller waits for a free connection, or for the database to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages that SQLite's log grows to before it is folded into the file: 32 MiB. Rows that are rewritten again
@@ -71,6 +75,12 @@ pub enum ConnectError {
         #[source]
         source: std::io::Error,
     },
+    /// There is no such file. Correct the address.
+    #[error("the database file {} does not exist: check the address", .0.display())]
+    NoFile(PathBuf),
+    /// Another process has the file open. Stop it.
+    #[error("the database file {} is in use: stop the hub first", .0.display())]
+    InUse(PathBuf),
     /// The database does not answer. Try again later.
     #[error("the database does not answer: check its address and that it is running")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -107,6 +117,38 @@ impl Database {
             }
             _ => Err(ConnectError::Url(None)),
         }
+    }
+
+    /// Connects to `sqlite://path`, whose file must be there, and keeps every other process out of it until the
+    /// connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ConnectError::InUse`] if another process has the file open, and other [`ConnectError`]s that say
+    /// what to correct.
+    pub async fn connect_alone(url: &str) -> Result<Self, ConnectError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|error| ConnectError::Url(Some(Box::new(error))))?;
+        let path = options.get_filename().to_owned();
+        if !path.is_file() {
+            return Err(ConnectError::NoFile(path));
+        }
+        // With a log beside the file, this mode takes the file's lock as it opens the log, and keeps it.
+        let options = options
+            .locking_mode(SqliteLockingMode::Exclusive)
+            .journal_mode(SqliteJournalMode::Wal)
+            .busy_timeout(ALONE_TIMEOUT)
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let pool = pool::<Sqlite>(1).connect_with(options).await.map_err(|error| match &error {
+            sqlx::Error::Database(cause) if cause.message().contains("locked") => {
+                ConnectError::InUse(path)
+            }
+            _ => ConnectError::Unavailable(Box::new(error)),
+        })?;
+        let only = DatabaseConnection::from(pool);
+        let sealer = Arc::new(Sealer::new(Vec::new()));
+        Ok(Self { journal: only.clone(), writer: only.clone(), reader: only, sealer })
     }
 
     /// Brings the schema up to date. Several processes may do so at once.

@@ -14,6 +14,18 @@ pub(crate) trait Row: ModelTrait<Entity: Default> + Send {
 /// Where a row's columns are.
 pub(crate) type ColumnOf<R> = <<R as ModelTrait>::Entity as EntityTrait>::Column;
 
+/// What can be done with a table, whichever it is.
+pub(crate) trait Visit {
+    /// Ends the visits.
+    type Error;
+
+    /// Does it with the table `name`.
+    async fn table<R>(&mut self, name: &'static str) -> Result<(), Self::Error>
+    where
+        R: Row + 'static,
+        R::Entity: EntityTrait<Model = R>;
+}
+
 macro_rules! tables {
     ($($(#[$doc:meta])* $module:ident = $table:literal {
         key { $($key:ident: $key_type:ty),* }
@@ -46,7 +58,14 @@ macro_rules! tables {
                 }
             }
         }
-    )*};
+    )*
+
+    /// Visits every table; those that others refer to come first.
+    pub(crate) async fn each<V: Visit>(visitor: &mut V) -> Result<(), V::Error> {
+        $(visitor.table::<$module::Model>($table).await?;)*
+        Ok(())
+    }
+    };
 }
 
 tables! {

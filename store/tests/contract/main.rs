@@ -7,6 +7,7 @@
 
 mod accounts;
 mod claims;
+mod copy;
 mod deliveries;
 mod faults;
 mod image;
@@ -98,6 +99,11 @@ promises! {
         a_shard_that_nobody_claimed_takes_nothing
         a_fenced_home_fails_alone
         a_claim_waits_for_a_transaction_in_flight;
+    copy:
+        a_copy_has_everything_and_goes_on
+        no_table_is_left_behind
+        a_target_with_rows_is_refused_and_left_alone
+        a_target_without_tables_is_refused;
     schema:
         migrations_go_up_down_and_up
         two_may_migrate_at_once;
