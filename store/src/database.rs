@@ -26,6 +26,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ALONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a caller waits for a free connection, or for the database to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// PostgreSQL ends a transaction that its process leaves alone for this long, in milliseconds. A process that is paused
+/// holds locks on its shards, and others could not take them; none that runs waits so long between two statements.
+const ABANDONED_AFTER_MS: &str = "3000";
 /// Pages that SQLite's log grows to before it is folded into the file: 32 MiB. Rows that are rewritten again
 /// and again are then folded in once, not once a mebibyte; a start after a crash reads at most this much.
 const CHECKPOINT_PAGES: &str = "8192";
@@ -301,8 +304,11 @@ async fn postgres(
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| ConnectError::Url(Some(Box::new(error))))?
         .application_name("pulse-hub")
-        // Whatever the server's default is: a commit is confirmed when it is on disk.
-        .options([("synchronous_commit", "on")])
+        .options([
+            // Whatever the server's default is: a commit is confirmed when it is on disk.
+            ("synchronous_commit", "on"),
+            ("idle_in_transaction_session_timeout", ABANDONED_AFTER_MS),
+        ])
         .statement_cache_capacity(PREPARED_MAX)
         .disable_statement_logging();
     let journal = first_connection(|| pool::<Postgres>(1).connect_with(options.clone())).await?;

@@ -56,7 +56,7 @@ fn is_outage(error: &dyn sqlx::error::DatabaseError) -> bool {
         return matches!(primary, 5..=10 | 13..=15);
     }
     // Classes of SQLSTATE: connection, rolled back by a deadlock, resources, operator, system; and a server
-    // that became read-only or could not get a lock in time.
+    // that became read-only, ended a transaction that was left alone, or could not get a lock in time.
     ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
-        || matches!(&*code, "25006" | "55P03")
+        || matches!(&*code, "25006" | "25P03" | "55P03")
 }
