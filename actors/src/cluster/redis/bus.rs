@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backoff::ExponentialBackoff;
-use backoff::backoff::Backoff as _;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use redis::aio::{ConnectionManager, PubSubSink, PubSubStream};
@@ -154,7 +153,11 @@ impl Listener {
             warn!(channel = self.channel, "lost the subscription to messages of other nodes");
             tokio::select! {
                 () = self.inbox.closed() => return,
-                again = self.subscribe_again() => subscription = again,
+                again = self.subscribe_again() => match again {
+                    Ok(again) => subscription = again,
+                    // The policy gives up on nothing: only a fault of its own ends here.
+                    Err(error) => return warn!(%error, "messages of other nodes are not heard any more"),
+                },
             }
             info!(channel = self.channel, "subscribed again to messages of other nodes");
         }
@@ -192,20 +195,21 @@ impl Listener {
         }
     }
 
-    async fn subscribe_again(&self) -> Subscription {
-        let mut waits = ExponentialBackoff {
+    /// Tries until it succeeds.
+    async fn subscribe_again(&self) -> Result<Subscription, CoordinationError> {
+        let policy = ExponentialBackoff {
             initial_interval: RETRY_FIRST,
             current_interval: RETRY_FIRST,
             max_interval: RETRY_LAST,
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
-        loop {
-            tokio::time::sleep(waits.next_backoff().unwrap_or(RETRY_LAST)).await;
-            match self.subscribe().await {
-                Ok(subscription) => return subscription,
-                Err(error) => debug!(cause = %error.0, "cannot subscribe yet"),
-            }
-        }
+        let attempt = || async {
+            self.subscribe().await.map_err(|error| {
+                debug!(cause = %error.0, "cannot subscribe yet");
+                backoff::Error::transient(error)
+            })
+        };
+        backoff::future::retry(policy, attempt).await
     }
 }
