@@ -6,10 +6,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from conftest import make_database
 from pulse.agent import Agent
@@ -20,6 +22,7 @@ from pulse.waiting import until
 
 # With so many orgs each of three nodes is home to some.
 ORGS = 9
+BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
 # A lost node's leases last 5 s, and the others wait for 1.5 s until they take them.
 TAKEN_OVER_WITHIN_S = 15
 
@@ -77,6 +80,20 @@ class Cluster:
         command = ["redis-cli", "-p", str(self.redis.port), "hvals", "{pulse}:leases"]
         leases = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         return sum(lease.endswith(f"|{node.settings['PULSE_NODE_ID']}") for lease in leases)
+
+    def home(self, account: Account) -> str:
+        """The node that is home to an org: its shard is the lowest ten bits of its id, two digits of base32."""
+        high, low = (BASE32.index(digit) for digit in account.org_id[-2:])
+        command = ["redis-cli", "-p", str(self.redis.port), "hget", "{pulse}:leases", str(32 * high + low)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("|")[1]
+
+    def accounts(self) -> list[Account]:
+        """New orgs, at least one at home on each node."""
+        made, homes = [], set()
+        while len(homes) < len(self.nodes):
+            made.append(self.nodes[0].account())
+            homes.add(self.home(made[-1]))
+        return made
 
     def end(self) -> None:
         for node in self.nodes:
@@ -199,8 +216,7 @@ def test_the_death_of_an_agent_on_another_node_is_noticed_in_time(cluster: Clust
 
 
 def test_a_paused_node_writes_nothing_and_finds_out(cluster: Cluster) -> None:
-    accounts = [cluster.nodes[0].account() for _ in range(ORGS)]
-    paused = cluster.nodes[2]
+    accounts, paused = cluster.accounts(), cluster.nodes[2]
     assert paused.process
     paused.process.send_signal(signal.SIGSTOP)
     others = [node for node in cluster.nodes if node is not paused]
@@ -212,6 +228,29 @@ def test_a_paused_node_writes_nothing_and_finds_out(cluster: Cluster) -> None:
     for account in accounts:
         until_made(through(account, paused), "Cellar")
         assert whole_journal(account) == ["agent.enrolled", "agent.enrolled"]
+
+
+def test_a_node_paused_inside_a_transaction_lets_its_shards_go(cluster: Cluster) -> None:
+    accounts = cluster.accounts()
+    paused, others = cluster.nodes[2], cluster.nodes[:2]
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(paused.database_url) as operator, ThreadPoolExecutor(len(accounts)) as pool:
+        with psycopg.connect(paused.database_url, autocommit=True) as watcher:
+            # Each node's journal stands inside its transaction, with its shards locked, before the heads.
+            operator.execute("SELECT 1 FROM org_heads FOR UPDATE")
+            posts = [pool.submit(one.client.post, "/agents", json={"name": "Cellar"}) for one in accounts]
+            until("all journals wait", lambda: watcher.execute(waiting).fetchone()[0] == len(cluster.nodes))
+            assert paused.process
+            paused.process.send_signal(signal.SIGSTOP)
+        operator.rollback()
+        until("the others have all", lambda: sum(map(cluster.shards, others)) == 1024, within_s=TAKEN_OVER_WITHIN_S)
+        for account in accounts:
+            until_made(through(account, others[0]), "Loft")
+        assert all(post.result().status_code in (201, 503) for post in posts)
+    paused.process.send_signal(signal.SIGCONT)
+    cluster.settle()
+    for account in accounts:
+        assert set(whole_journal(through(account, paused))) == {"agent.enrolled"}
 
 
 def until_made(account: Account, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -24,10 +25,23 @@ def hub_program() -> str:
     return os.environ.get("PULSE_HUB_BIN") or str(ROOT / "target" / "debug" / "pulse-hub")
 
 
+# Each worker counts through a range of its own, below the ports that the system gives to outgoing connections: a port
+# is handed out long before the hub listens on it, and nobody may take it meanwhile.
+PORTS_EACH = 2_000
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+PORTS = itertools.cycle(range(12_000 + WORKER * PORTS_EACH, 12_000 + (WORKER + 1) * PORTS_EACH))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, and that no other test is given."""
+    for port in itertools.islice(PORTS, PORTS_EACH):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 @dataclass
