@@ -43,12 +43,20 @@ impl Fresh {
 
     /// A connection that knows nothing of the store.
     pub(crate) async fn raw(&self) -> DatabaseConnection {
-        sea_orm::Database::connect(&self.url).await.unwrap()
+        plain(&self.url).await
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
         self.url.starts_with("postgres")
     }
+}
+
+/// Its connections have no end of their own: the pool's task that ends the old ones can loop for ever when a connection
+/// is taken at the wrong moment (sqlx 0.9), and then a test never ends. The store's own pools have no such task either.
+async fn plain(url: &str) -> DatabaseConnection {
+    let mut options = sea_orm::ConnectOptions::new(url);
+    options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    sea_orm::Database::connect(options).await.unwrap()
 }
 
 pub(crate) async fn on_sqlite<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) -> F) {
@@ -71,7 +79,7 @@ pub(crate) async fn on_postgres<F: Future<Output = ()>>(promise: fn(Arc<Fresh>) 
     // `postgres://user@host:port/database`: the fourth part is the database.
     let base = base.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
     let name = format!("pulse_test_{}", uuid::Uuid::new_v4().simple());
-    let admin = sea_orm::Database::connect(&server).await.unwrap();
+    let admin = plain(&server).await;
     admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
     let fresh = Fresh { url: format!("{base}/{name}{parameters}") };
     let kept = AssertUnwindSafe(promise(Arc::new(fresh))).catch_unwind().await;
