@@ -515,7 +515,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Gives the homes of orgs that were changed from outside since `since` their new settings.
+    /// Tells the homes of orgs that were changed since `since` what the hub's operators decided about them.
     ///
     /// # Errors
     ///
@@ -528,7 +528,7 @@ impl Directory {
             if let (Some(home), Some(record)) = (home, store.org(org_id).await?) {
                 // Rare, and one busy home must not hold up the others' settings. One that is gone needs none: the
                 // next one loads them.
-                home.do_send(Reload(Box::new(record)));
+                home.do_send(Reload(record.standing()));
             }
         }
         Ok(())

@@ -554,8 +554,8 @@ impl Handler<Unwatch> for OrgActor {
 impl Handler<Reload> for OrgActor {
     type Result = ();
 
-    fn handle(&mut self, Reload(record): Reload, ctx: &mut Context<Self>) {
-        self.take(Input::Settings(record), ctx);
+    fn handle(&mut self, Reload(standing): Reload, ctx: &mut Context<Self>) {
+        self.take(Input::Standing(standing), ctx);
     }
 }
 

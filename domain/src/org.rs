@@ -38,7 +38,7 @@ use crate::device::DeviceState;
 use crate::presence::{ConnectionId, Presence};
 use crate::record::{
     AgentRecord, Batch, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, OrgRecord,
-    RuleRecord, ScanRecord, SegmentRecord,
+    RuleRecord, ScanRecord, SegmentRecord, Standing,
 };
 use crate::request::{Refusal, Reply, Request};
 use crate::sequence::Window;
@@ -150,8 +150,9 @@ pub enum Input {
     CommandSent(CommandId),
     /// A channel tried a delivery.
     Attempted(Box<Attempted>),
-    /// The org's settings were written by something other than its home.
-    Settings(Box<OrgRecord>),
+    /// What the hub's operators decide about the org, as it is in the database now. All else of the org is written by
+    /// its home alone: a row read outside may be older than what the home has committed since.
+    Standing(Standing),
     /// Something may be due: see [`Org::next_wake_at`].
     Wake,
 }
@@ -272,7 +273,7 @@ impl Org {
             }
             Input::CommandSent(command_id) => step.command_sent(command_id),
             Input::Attempted(attempted) => step.attempted(*attempted),
-            Input::Settings(record) => step.settings(*record),
+            Input::Standing(standing) => step.standing(standing),
             Input::Wake => step.wake(),
         }
         step.finish()

@@ -46,6 +46,31 @@ pub struct OrgRecord {
     pub created_at: Timestamp,
 }
 
+/// What the hub's operators decide about an org: the columns of its row that its home never writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What the org pays for.
+    pub plan: Plan,
+    /// Where it is in its life.
+    pub status: OrgStatus,
+    /// Why it has this status, where a person said.
+    pub status_reason: Option<String>,
+}
+
+impl OrgRecord {
+    /// What the hub's operators decided about it.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing { plan: self.plan, status: self.status, status_reason: self.status_reason.clone() }
+    }
+
+    /// Takes over what they decided.
+    pub(crate) fn stand(&mut self, standing: Standing) {
+        let Standing { plan, status, status_reason } = standing;
+        (self.plan, self.status, self.status_reason) = (plan, status, status_reason);
+    }
+}
+
 /// An agent's settings and facts; all but its presence and position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentRecord {

@@ -260,7 +260,7 @@ impl Handler<Take> for RemoteHome {
             Input::Hello { .. }
             | Input::CommandSent(_)
             | Input::Attempted(_)
-            | Input::Settings(_)
+            | Input::Standing(_)
             | Input::Wake => {}
         }
     }

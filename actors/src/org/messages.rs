@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use pulse_domain::org::{Attempted, Input};
-use pulse_domain::record::OrgRecord;
+use pulse_domain::record::Standing;
 use pulse_domain::request::{Query, Reply, Request};
 use pulse_protocol::agent::Hello;
 use pulse_protocol::dashboard::EphemeralName;
@@ -103,10 +103,10 @@ pub enum WatchAnswer {
 #[rtype(result = "()")]
 pub struct Unwatch(pub ViewerId);
 
-/// The org's settings were written by something other than its home.
+/// What the hub's operators decided about the org was read again.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Reload(pub Box<OrgRecord>);
+pub struct Reload(pub Standing);
 
 /// This node is leaving: take nothing more, tell what is durable, send the sockets away, stop.
 #[derive(Debug, Message)]

@@ -18,7 +18,7 @@ use super::{AgentEntry, Effect};
 use crate::command;
 use crate::device;
 use crate::presence::{self, Command, ConnectionId, Event};
-use crate::record::{AgentFacts, CommandRecord, OrgRecord, Write};
+use crate::record::{AgentFacts, CommandRecord, Standing, Write};
 use crate::rule::Worth;
 use crate::scan;
 use crate::sequence::{Arrival, Greeting};
@@ -418,29 +418,30 @@ impl Step<'_> {
         self.write(Write::Command(record));
     }
 
-    /// Takes over settings that something other than the home wrote.
-    pub(super) fn settings(&mut self, record: OrgRecord) {
-        if self.org.record == record {
+    /// Takes over what the hub's operators decided about the org.
+    pub(super) fn standing(&mut self, standing: Standing) {
+        let before = self.org.record.standing();
+        if before == standing {
             return;
         }
         let was_open = self.org.is_open();
+        let status_changed = before.status != standing.status;
         let data = OrgChanged {
-            org_id: record.id,
-            name: record.name.clone(),
-            status: record.status,
-            changed: if self.org.record.status == record.status { "settings" } else { "status" }
-                .to_owned(),
+            org_id: self.org.record.id,
+            name: self.org.record.name.clone(),
+            status: standing.status,
+            changed: if status_changed { "status" } else { "settings" }.to_owned(),
             id: None,
-            reason: record.status_reason.clone(),
+            reason: standing.status_reason.clone(),
         };
-        let body = match (self.org.record.status == record.status, record.status) {
-            (true, _) => EventBody::OrgUpdated(data),
-            (false, OrgStatus::Suspended) => EventBody::OrgSuspended(data),
-            (false, OrgStatus::Cancelled) => EventBody::OrgCancelled(data),
-            (false, _) if !was_open => EventBody::OrgReactivated(data),
+        let body = match (status_changed, standing.status) {
             (false, _) => EventBody::OrgUpdated(data),
+            (true, OrgStatus::Suspended) => EventBody::OrgSuspended(data),
+            (true, OrgStatus::Cancelled) => EventBody::OrgCancelled(data),
+            (true, _) if !was_open => EventBody::OrgReactivated(data),
+            (true, _) => EventBody::OrgUpdated(data),
         };
-        self.org.record = record;
+        self.org.record.stand(standing);
         self.journal(&body, Worth::Alert);
         if !self.org.is_open() {
             let agents: Vec<AgentId> = self.org.agents.keys().copied().collect();

@@ -7,7 +7,7 @@ use pulse_domain::presence::ConnectionId;
 use pulse_domain::record::OrgRecord;
 use pulse_domain::request::{Refusal, Request};
 use pulse_protocol::agent::{AgentFrame, Bye, ByeReason, CloseCode};
-use pulse_protocol::api::{AgentPatch, OrgStatus, Plan};
+use pulse_protocol::api::{AgentPatch, OrgPatch, OrgStatus, Plan};
 use pulse_protocol::event::{AgentStatus, EventBody};
 use pulse_protocol::ids::{AgentId, DeviceId};
 use pulse_protocol::status::{AgentState, Cause, CheckKind, DeviceStatus};
@@ -213,7 +213,7 @@ fn who_switches_an_agent_off_is_not_told_so() {
 fn settle(hub: &mut Hub, status: OrgStatus) -> Vec<Effect> {
     let record = OrgRecord { status, ..hub.tables.org.clone() };
     hub.tables.org = record.clone();
-    hub.take(Input::Settings(Box::new(record)))
+    hub.take(Input::Standing(record.standing()))
 }
 
 #[test]
@@ -242,6 +242,23 @@ fn a_suspended_org_is_left_by_its_agents_and_refuses_everything_until_it_is_reac
     assert_eq!(of_org, ["org.suspended", "org.cancelled", "org.reactivated"]);
     assert_eq!(hub.connect(agent_id, "spool").1.acked_seq, 1, "nothing was taken meanwhile");
     assert_eq!(hub.alerts_since(0), ["agent.online"]);
+}
+
+#[test]
+fn a_row_that_was_read_before_a_patch_undoes_nothing_of_it() {
+    let (mut hub, _, _) = watched();
+    let read_before = OrgRecord { status: OrgStatus::PastDue, ..hub.tables.org.clone() };
+    let patch = OrgPatch {
+        name: Some("New".to_owned()),
+        heartbeat_timeout_ms: Some(30_000),
+        ..OrgPatch::default()
+    };
+    hub.ask(Request::PatchOrg(patch)).unwrap();
+    hub.tables.org.status = read_before.status;
+    hub.take(Input::Standing(read_before.standing()));
+    let record = hub.org.record();
+    assert_eq!((record.name.as_str(), record.heartbeat_timeout_ms), ("New", Some(30_000)));
+    assert_eq!(record.status, OrgStatus::PastDue);
 }
 
 #[test]

@@ -419,7 +419,7 @@ impl Fleet {
         let status = pick(OrgStatus::ALL, how).unwrap();
         let record = OrgRecord { status, ..self.hub.tables.org.clone() };
         self.hub.tables.org = record.clone();
-        let effects = self.hub.take(Input::Settings(Box::new(record)));
+        let effects = self.hub.take(Input::Standing(record.standing()));
         self.hear(effects);
         let closed = matches!(status, OrgStatus::Suspended | OrgStatus::Cancelled);
         assert!(!closed || self.sites.values().all(|site| site.connection.is_none()));

@@ -2,7 +2,7 @@
 
 use pulse_domain::org::{Input, Org};
 use pulse_domain::presence::ConnectionId;
-use pulse_domain::record::OrgRecord;
+use pulse_domain::record::{OrgRecord, Standing};
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{Bye, ByeReason, CheckResult};
 use pulse_protocol::api::OrgStatus;
@@ -28,10 +28,10 @@ pub(crate) fn answers(
             told.push((event.name.to_string(), data));
         }
     };
-    let name = "probe".to_owned();
+    let status_reason = Some("probe".to_owned());
     tell(
         &mut org,
-        Input::Settings(Box::new(OrgRecord { name, status: OrgStatus::Active, ..record })),
+        Input::Standing(Standing { status: OrgStatus::Active, status_reason, ..record.standing() }),
     );
     let agents: Vec<AgentId> = org.snapshot().agents.iter().map(|agent| agent.id).collect();
     for (agent_id, number) in agents.into_iter().zip(1..) {
