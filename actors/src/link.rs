@@ -1,5 +1,6 @@
 //! What a home says to the edges that hold its sockets.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -49,6 +50,8 @@ pub struct Shared {
     acked: AtomicU64,
     seen_ms: AtomicI64,
     is_lost: AtomicBool,
+    /// Frames that may wait for their ack on the way to this home; 0 for any number.
+    window: AtomicU64,
     changed: Notify,
 }
 
@@ -76,6 +79,17 @@ impl Shared {
     fn lose(&self) {
         self.is_lost.store(true, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// Bounds the frames that may wait for their ack.
+    pub fn narrow(&self, window: Option<NonZeroU64>) {
+        self.window.store(window.map_or(0, NonZeroU64::get), Ordering::Relaxed);
+    }
+
+    /// How many frames may wait for their ack on the way to this home.
+    #[must_use]
+    pub fn window(&self) -> Option<u64> {
+        Some(self.window.load(Ordering::Relaxed)).filter(|window| *window > 0)
     }
 
     /// Waits until at least `seq` is durable, or nothing more will be acked.

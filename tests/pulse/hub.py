@@ -26,10 +26,12 @@ def hub_program() -> str:
 
 
 # Each worker counts through a range of its own, below the ports that the system gives to outgoing connections: a port
-# is handed out long before the hub listens on it, and nobody may take it meanwhile.
+# is handed out long before the hub listens on it, and nobody may take it meanwhile. Each run begins elsewhere in it, so
+# that two at a time seldom meet.
 PORTS_EACH = 2_000
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-PORTS = itertools.cycle(range(12_000 + WORKER * PORTS_EACH, 12_000 + (WORKER + 1) * PORTS_EACH))
+FIRST = os.getpid() * 64 % PORTS_EACH
+PORTS = itertools.cycle(12_000 + WORKER * PORTS_EACH + (FIRST + n) % PORTS_EACH for n in range(PORTS_EACH))
 
 
 def free_port() -> int:

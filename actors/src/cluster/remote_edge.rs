@@ -31,7 +31,7 @@ use crate::org::{Ask, Attach, News, OrgActor, Read, Take, Unwatch, Watch, WatchA
 use crate::ports::Clock;
 
 /// Messages of a line that may wait while the home is busy; beyond, the line breaks.
-const MAILBOX: usize = 4_096;
+const MAILBOX: usize = 8_192;
 
 struct Connected {
     at_home: ConnectionId,

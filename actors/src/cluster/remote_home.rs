@@ -6,6 +6,7 @@
 //!   edge hears that the home is gone and asks the directory again.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 
 use actix::prelude::*;
@@ -34,6 +35,12 @@ use crate::org::{Ask, Attach, Drain, News, Read, Take, Unwatch, Watch, WatchAnsw
 const MAILBOX: usize = 1_024;
 /// Idle lines are closed after this many beats.
 const IDLE_BEATS: u32 = 60;
+
+/// Frames of all agents that may be on the way over one line; half of what the other end keeps while its home is
+/// busy.
+const WINDOW: u64 = 4_096;
+/// Frames of an agent until its share of the window is known.
+const FIRST_WINDOW: u64 = 4;
 
 type Answer = oneshot::Sender<Result<Reply, AskError>>;
 
@@ -101,7 +108,9 @@ impl RemoteHome {
             return self.break_off("nobody needs it", ctx);
         }
         let mut heard = Vec::new();
+        let share = self.share();
         for (connection, (link, told)) in &mut self.agents {
+            link.shared.narrow(NonZeroU64::new(share));
             let seen = link.shared.last_seen_at();
             if seen != *told {
                 *told = seen;
@@ -109,6 +118,11 @@ impl RemoteHome {
             }
         }
         self.tell(ToHome::Beat { heard });
+    }
+
+    /// How many frames each agent may have on the way.
+    fn share(&self) -> u64 {
+        (WINDOW / (self.agents.len() as u64).max(1)).max(1)
     }
 
     fn break_off(&mut self, why: &str, ctx: &mut Context<Self>) {
@@ -234,6 +248,7 @@ impl Handler<Attach> for RemoteHome {
 
     fn handle(&mut self, Attach { hello, link }: Attach, _: &mut Context<Self>) {
         let (agent_id, connection) = (link.agent_id, link.connection);
+        link.shared.narrow(NonZeroU64::new(self.share().min(FIRST_WINDOW)));
         self.agents.insert(connection, (link, None));
         self.tell(ToHome::Attach { agent_id, connection, hello });
     }

@@ -4,13 +4,18 @@
 //! - Out: what the agent says goes to the home, one frame after another: while the home is busy the socket is not
 //!   read, and the agent feels it as a full window.
 //! - Lost when it ends: nothing. What was not acked the agent sends again.
+//!
+//! When the home moves the socket stays: the session attaches to the next one, holds back what comes meanwhile, and
+//! once welcomed sends it everything that is not acked.
+
+mod login;
+mod unacked;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, ProtocolError, WebsocketContext, WsResponseBuilder};
 use prometheus::IntGauge;
@@ -20,31 +25,26 @@ use pulse_actors::org::{Attach, News, Take};
 use pulse_actors::ports::AgentLogin;
 use pulse_domain::org::Input;
 use pulse_domain::presence::ConnectionId;
-use pulse_domain::request::Refusal;
 use pulse_protocol::agent::{
     AGENT_SUBPROTOCOL, AgentError, AgentErrorCode, AgentFrame, CloseCode, FRAME_BYTES_MAX,
     FrameError, Heartbeat, Hello, HubFrame, PROTOCOL_VERSION, Welcome,
 };
-use pulse_protocol::api::OrgStatus;
 use pulse_protocol::dashboard::EphemeralName;
-use pulse_protocol::key::AgentKey;
 use pulse_protocol::problem::ProblemCode;
 use pulse_protocol::status::Cause;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use self::unacked::Unacked;
 use super::fragments::{Fragment, Fragments};
 use super::limits::FrameLimiter;
 use super::{check_upgrade, close_reason};
 use crate::WebState;
 use crate::error::ApiError;
-use crate::secrets::hash_secret;
 
 /// How long the first frame may take.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// How long an agent whose org is closed is to stay away.
-const CLOSED_ORG_RETRY: Duration = Duration::from_secs(300);
 
 /// `GET /ws/agent`.
 ///
@@ -66,7 +66,7 @@ pub async fn connect(
             ApiError::new(ProblemCode::RateLimited, detail).retry_after(Duration::from_secs(1))
         );
     }
-    let login = log_in(&request, &state).await?;
+    let login = login::log_in(&request, &state).await?;
     check_upgrade(&request, AGENT_SUBPROTOCOL)?;
     let session = AgentConnection::new(login, state);
     WsResponseBuilder::new(session, &request, payload)
@@ -76,48 +76,6 @@ pub async fn connect(
         .map_err(|error| {
             ApiError::new(ProblemCode::BadRequest, format!("this path is a websocket: {error}"))
         })
-}
-
-async fn log_in(request: &HttpRequest, state: &WebState) -> Result<AgentLogin, ApiError> {
-    let refused = || {
-        ApiError::new(
-            ProblemCode::Unauthenticated,
-            "send the agent's key as `Authorization: Bearer`",
-        )
-    };
-    let key = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .ok_or_else(refused)?
-        .1;
-    let key = AgentKey::parse(key.trim())
-        .map_err(|error| ApiError::new(ProblemCode::Unauthenticated, error.to_string()))?;
-    let login = state.accounts.agent_by_key(&hash_secret(key.secret()), state.clock.now()).await?;
-    let login = login.ok_or_else(|| {
-        ApiError::new(
-            ProblemCode::Unauthenticated,
-            "no agent has this key; it was removed or its key replaced",
-        )
-    })?;
-    match login.org_status {
-        OrgStatus::Suspended => {
-            return Err(ApiError::from(Refusal::OrgSuspended).retry_after(CLOSED_ORG_RETRY));
-        }
-        OrgStatus::Cancelled => {
-            return Err(ApiError::from(Refusal::OrgCancelled).retry_after(CLOSED_ORG_RETRY));
-        }
-        OrgStatus::Trial | OrgStatus::Active | OrgStatus::PastDue => {}
-    }
-    if !login.enabled {
-        return Err(ApiError::new(
-            ProblemCode::AgentDisabled,
-            "the agent is switched off; a member can enable it",
-        ));
-    }
-    Ok(login)
 }
 
 /// The session actor of one agent's socket.
@@ -131,6 +89,9 @@ struct AgentConnection {
     hello: Option<Box<Hello>>,
     welcomed: bool,
     sent_seq: u64,
+    unacked: Unacked,
+    /// Frames are kept and not forwarded until the next home has welcomed this connection.
+    holds_back: bool,
     heartbeat_timeout: Duration,
     heard_at: Instant,
     deadline: Option<SpawnHandle>,
@@ -149,6 +110,8 @@ impl AgentConnection {
             hello: None,
             welcomed: false,
             sent_seq: 0,
+            unacked: Unacked::default(),
+            holds_back: false,
             heartbeat_timeout: HELLO_WITHIN,
             heard_at: Instant::now(),
             deadline: None,
@@ -228,18 +191,15 @@ impl AgentConnection {
             return self.before_hello(text, &parsed, ctx);
         }
         match parsed {
-            Ok(frame) => self.frame(frame, ctx),
+            Ok(frame) => self.frame(frame, text, ctx),
             Err(FrameError::Unknown(kind)) => {
                 let message = format!("this hub knows no frame `{kind}`; it was ignored");
                 self.complain(AgentErrorCode::UnknownFrame, &message, false, ctx);
             }
             Err(FrameError::Rejected { seq, reason }) => {
                 let (agent_id, connection) = (self.login.agent_id, self.connection);
-                self.forward(
-                    Input::Unreadable { agent_id, connection, seq, reason },
-                    Some(seq),
-                    ctx,
-                );
+                let input = Input::Unreadable { agent_id, connection, seq, reason };
+                self.forward(input, Some((seq, text)), ctx);
             }
             Err(error @ (FrameError::Malformed(_) | FrameError::Content(_))) => {
                 self.malformed(&error.to_string(), ctx);
@@ -275,9 +235,9 @@ impl AgentConnection {
         self.close(CloseCode::Malformed, "unsupported protocol", ctx);
     }
 
-    fn frame(&mut self, frame: AgentFrame, ctx: &mut WebsocketContext<Self>) {
+    fn frame(&mut self, frame: AgentFrame, text: &str, ctx: &mut WebsocketContext<Self>) {
         let (agent_id, connection) = (self.login.agent_id, self.connection);
-        let seq = frame.seq();
+        let numbered = frame.seq().map(|seq| (seq, text));
         match frame {
             AgentFrame::Hello(_) if self.hello.is_some() => self.malformed("a second hello", ctx),
             AgentFrame::Hello(hello) if hello.protocol != PROTOCOL_VERSION => {
@@ -301,7 +261,7 @@ impl AgentConnection {
             AgentFrame::Bye(bye) => {
                 self.forward(Input::Bye { agent_id, connection, bye }, None, ctx);
             }
-            frame => self.forward(Input::Frame { agent_id, connection, frame }, seq, ctx),
+            frame => self.forward(Input::Frame { agent_id, connection, frame }, numbered, ctx),
         }
     }
 
@@ -348,23 +308,29 @@ impl AgentConnection {
             shared: Arc::clone(&self.shared),
             is_remote: false,
         };
+        self.shared.narrow(None);
+        // A home that is gone by then drops the link, and with it says so.
         let attached = home.send(Attach { hello, link });
         // Known from here on: should the socket end now, the home is told after it was greeted.
         self.home = Some(home);
-        ctx.wait(attached.into_actor(self).map(|attached, session, ctx| {
-            session.heard_at = Instant::now();
-            if attached.is_err() {
-                session.close(CloseCode::GoingAway, "the hub cannot take this agent now", ctx);
-            }
-        }));
+        ctx.wait(attached.into_actor(self).map(|_, session, _| session.heard_at = Instant::now()));
     }
 
-    /// Hands an input to the home. While the home is busy, or too many frames wait for their ack, the socket is not
-    /// read.
-    fn forward(&mut self, input: Input, seq: Option<u64>, ctx: &mut WebsocketContext<Self>) {
-        if let Some(seq) = seq {
-            // Before it is handed over: a frame that a lost home never got is in flight too.
+    /// Hands an input to the home; a numbered one is kept until it is acked. While the home is busy, or too many
+    /// frames wait for their ack, the socket is not read.
+    fn forward(
+        &mut self,
+        input: Input,
+        numbered: Option<(u64, &str)>,
+        ctx: &mut WebsocketContext<Self>,
+    ) {
+        if let Some((seq, text)) = numbered {
             self.sent_seq = self.sent_seq.max(seq);
+            self.unacked.acked(self.shared.acked());
+            self.unacked.keep(seq, text);
+            if self.holds_back {
+                return;
+            }
         }
         // Not a clone: every clone of an address has a place of its own in the mailbox, and is never told it is full.
         let Some(home) = &self.home else { return };
@@ -374,10 +340,10 @@ impl AgentConnection {
             // The news that the home is gone is in the mailbox: it leads to a new one, or to the end.
             Err(SendError::Closed(_)) => return,
         };
-        let window = self.state.limits.unacked_frames();
-        let oldest = window
-            .and_then(|window| self.sent_seq.saturating_add(1).checked_sub(window))
-            .filter(|oldest| self.shared.acked() < *oldest);
+        let oldest = self.window().and_then(|window| {
+            let oldest = self.sent_seq.saturating_add(1).checked_sub(window);
+            oldest.filter(|oldest| self.shared.acked() < *oldest)
+        });
         if busy.is_none() && oldest.is_none() {
             return;
         }
@@ -397,9 +363,16 @@ impl AgentConnection {
         ctx.wait(room.into_actor(self).map(|(), session, _| session.heard()));
     }
 
+    /// How many frames may wait for their ack: as configured, and as the line to a home on another node can bear.
+    fn window(&self) -> Option<u64> {
+        let configured = self.state.limits.unacked_frames();
+        configured.into_iter().chain(self.shared.window()).min()
+    }
+
     fn welcome(&mut self, welcome: Box<Welcome>, ctx: &mut WebsocketContext<Self>) {
         self.sent_seq = self.sent_seq.max(welcome.acked_seq);
         self.heartbeat_timeout = Duration::from_millis(welcome.heartbeat_timeout_ms);
+        let acked = welcome.acked_seq;
         info!(org.id = %self.login.org_id, agent.id = %self.login.agent_id, connection.id = %self.connection.0, "agent welcomed");
         if std::mem::replace(&mut self.welcomed, true) {
             // A new home, of which the agent needs to know nothing but what may have changed meanwhile.
@@ -408,14 +381,39 @@ impl AgentConnection {
             self.say(&HubFrame::Welcome(welcome), ctx);
         }
         self.watch_deadline(ctx);
+        if std::mem::take(&mut self.holds_back) {
+            self.send_again(acked, ctx);
+        }
+    }
+
+    /// Sends a new home what its predecessor took and did not ack, and what came since.
+    fn send_again(&mut self, acked: u64, ctx: &mut WebsocketContext<Self>) {
+        let (Some(home), window) = (self.home.clone(), self.window()) else { return };
+        let (agent_id, connection) = (self.login.agent_id, self.connection);
+        let Some(frames) = self.unacked.after(acked) else {
+            return self.close(CloseCode::GoingAway, "the org moved; reconnect", ctx);
+        };
+        let numbered = |(seq, text)| Some((seq, unacked::input(agent_id, connection, text)?));
+        let inputs: Vec<_> = frames.filter_map(numbered).collect();
+        let shared = Arc::clone(&self.shared);
+        let sent = async move {
+            for (seq, input) in inputs {
+                if home.send(Take(input)).await.is_err() {
+                    return;
+                }
+                if let Some(oldest) =
+                    window.and_then(|window| seq.saturating_add(1).checked_sub(window))
+                {
+                    shared.acked_at_least(oldest).await;
+                }
+            }
+        };
+        ctx.wait(sent.into_actor(self).map(|(), session, _| session.heard()));
     }
 
     fn home_lost(&mut self, ctx: &mut WebsocketContext<Self>) {
-        let in_flight = self.sent_seq > self.shared.acked();
-        if self.home.take().is_none() || in_flight {
-            // What is in flight may be lost with the home: the agent sends it again after an ordinary reconnect.
-            return self.close(CloseCode::GoingAway, "the org moved; reconnect", ctx);
-        }
+        self.home = None;
+        self.holds_back = true;
         if let (true, Some(hello)) = (self.welcomed, &mut self.hello) {
             hello.next_seq = self.shared.acked() + 1;
         }
@@ -509,7 +507,10 @@ impl Handler<AgentPush> for AgentConnection {
     fn handle(&mut self, push: AgentPush, ctx: &mut Self::Context) {
         match push {
             AgentPush::Welcome(welcome) => self.welcome(welcome, ctx),
-            AgentPush::Ack(seq) => self.say(&HubFrame::Ack { seq }, ctx),
+            AgentPush::Ack(seq) => {
+                self.unacked.acked(seq);
+                self.say(&HubFrame::Ack { seq }, ctx);
+            }
             AgentPush::Config(config) => self.say(&HubFrame::Config(*config), ctx),
             AgentPush::Command(command) => self.say(&HubFrame::Command(*command), ctx),
             AgentPush::Error(error, code) => {

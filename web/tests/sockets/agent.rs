@@ -249,7 +249,7 @@ async fn a_home_that_falls_is_replaced_without_the_agent_noticing() {
 }
 
 #[actix_web::test]
-async fn what_a_lost_home_had_in_its_hands_is_sent_again() {
+async fn what_a_lost_home_had_in_its_hands_its_successor_gets_without_a_reconnect() {
     let hub = Hub::start().await;
     let mut agent = hub.welcomed(1).await;
     agent.say(&segments(1)).await;
@@ -258,15 +258,43 @@ async fn what_a_lost_home_had_in_its_hands_is_sent_again() {
     hub.world.journal.hold();
     agent.say(&online(2)).await;
     assert!(eventually(|| hub.world.journal.waiting() == 1).await);
+    agent.text(&json!({"type": "report", "seq": 3, "reports": "none"}).to_string()).await;
+    agent.say(&online(4)).await;
+    assert!(eventually(|| hub.world.journal.waiting() == 3).await);
     hub.world.journal.fail();
-    let (code, frames) = agent.closed().await;
-    assert_eq!((code, frames), (1001, vec![]));
     hub.world.journal.flow();
-    let mut agent = hub.welcomed(2).await;
-    agent.say(&online(2)).await;
-    assert_eq!(agent.frame().await, json!({"type": "ack", "seq": 2}));
-    let discovered = hub.world.store.event_names(hub.org_id);
-    assert_eq!(discovered.iter().filter(|name| *name == "device.discovered").count(), 1);
+    assert_eq!(agent.frame().await["type"], "config");
+    let mut acked = 1;
+    while acked < 4 {
+        let frame = agent.frame().await;
+        match frame["type"].as_str() {
+            Some("error") => assert_eq!((&frame["seq"], acked), (&json!(3), 3)),
+            _ => acked = frame["seq"].as_u64().unwrap(),
+        }
+    }
+    agent.say(&online(5)).await;
+    while agent.frame().await["seq"] != 5 {}
+    let told = hub.world.store.event_names(hub.org_id);
+    assert_eq!(told.iter().filter(|name| *name == "device.discovered").count(), 3);
+    assert!(!told.contains(&"agent.offline".to_owned()));
+}
+
+#[actix_web::test]
+async fn an_agent_with_more_in_flight_than_is_kept_sends_it_again_itself() {
+    let hub = Hub::start().await;
+    let mut agent = hub.welcomed(1).await;
+    hub.world.journal.hold();
+    let mut frame = online(1);
+    if let AgentFrame::Report(report) = &mut frame {
+        report.reports[0].error = Some("x".repeat(300 * 1024));
+    }
+    agent.say(&frame).await;
+    assert!(eventually(|| hub.world.journal.waiting() == 1).await);
+    hub.world.journal.fail();
+    hub.world.journal.flow();
+    let (code, frames) = agent.closed().await;
+    assert_eq!(code, 1001);
+    assert!(frames.iter().all(|frame| frame["type"] != "ack"));
 }
 
 #[actix_web::test]
