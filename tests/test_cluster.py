@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from conftest import make_database
@@ -270,6 +272,38 @@ def until_made(account: Account, name: str) -> None:
         return answer.status_code == 201
 
     until("the agent is made", made, within_s=TAKEN_OVER_WITHIN_S)
+
+
+def test_operators_see_the_cluster_and_no_two_nodes_share_a_name(cluster: Cluster, tmp_path: Path) -> None:
+    one, two, _ = cluster.nodes
+    shown = one.run("cluster", "status", "--json")
+    assert shown.returncode == 0, shown.stderr
+    status = json.loads(shown.stdout)
+    assert [node["node"] for node in status["nodes"]] == ["one", "three", "two"]
+    assert all(node["state"] == "serving" and node["shards"] > 200 for node in status["nodes"])
+    assert one.run("cluster", "status").stdout.endswith("1024 of 1024 shards have a home\n")
+    for node in status["nodes"]:
+        line = f'pulse_cluster_shards{{node="{node["node"]}"}} {node["shards"]}\n'
+        until(f"node two knows: {line}", lambda line=line: line in httpx.get(f"{two.ops_url}/metrics").text)
+    metrics = httpx.get(f"{two.ops_url}/metrics").text
+    assert "pulse_bus_lost_messages 0\n" in metrics and "pulse_cluster_shard_epoch{" in metrics
+
+    (tmp_path / "twin").mkdir()
+    twin = Hub(tmp_path / "twin", one.database_url, one.settings)
+    refused = twin.run("serve")
+    assert refused.returncode == 1 and "another process runs as node `one`" in refused.stderr, refused.stderr
+    # One that hangs cannot be seen: it finds out when it wakes.
+    assert one.process
+    one.process.send_signal(signal.SIGSTOP)
+    try:
+        twin.start()
+        one.process.send_signal(signal.SIGCONT)
+        assert one.process.wait(timeout=30) == 1
+        assert "another process runs as node `one`" in one.last_log()
+        cluster.nodes[0], one.process = twin, None
+        cluster.settle()
+    finally:
+        twin.kill()
 
 
 def test_redis_restarted_empty_harms_nothing(cluster: Cluster) -> None:

@@ -26,7 +26,7 @@ pub mod routes;
 pub mod shard;
 
 pub use bus::{Bus, Inbox};
-pub use coordination::{Coordination, CoordinationError, Member, NodeId};
+pub use coordination::{Coordination, CoordinationError, Member, NodeId, Sighting};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryCluster;
 pub use post::Post;

@@ -358,6 +358,11 @@ impl Directory {
         Ok(OrgActor::start_in_arbiter(arbiter, move |_| OrgActor::new(org, fence, home_ports)))
     }
 
+    /// The numbers for the operator.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.ports.metrics
+    }
+
     /// Whether anybody on this node watches any org.
     #[must_use]
     pub fn has_viewers(&self) -> bool {

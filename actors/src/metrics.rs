@@ -1,6 +1,8 @@
 //! The numbers an operator needs to see of the actors.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// Metrics of the actors.
 #[derive(Clone, Debug)]
@@ -27,6 +29,12 @@ pub struct Metrics {
     pub attempts: IntCounterVec,
     /// Seconds one attempt took.
     pub attempt_duration: Histogram,
+    /// Lines between nodes, by the end that is here.
+    pub lines: IntGaugeVec,
+    /// Rounds of this node's part in a cluster, by how they ended.
+    pub rounds: IntCounterVec,
+    /// Events of the orgs of each shard that had its home here.
+    pub shard_events: IntCounterVec,
 }
 
 impl Metrics {
@@ -68,6 +76,18 @@ impl Metrics {
                 HistogramOpts::new("pulse_delivery_attempt_seconds", "Duration of attempts")
                     .buckets(slow),
             )?,
+            lines: IntGaugeVec::new(
+                Opts::new("pulse_cluster_lines", "Lines between nodes, by the end that is here"),
+                &["end"],
+            )?,
+            rounds: IntCounterVec::new(
+                Opts::new("pulse_cluster_rounds_total", "Rounds of renewing leases"),
+                &["outcome"],
+            )?,
+            shard_events: IntCounterVec::new(
+                Opts::new("pulse_cluster_shard_events_total", "Events committed by homes here"),
+                &["shard"],
+            )?,
         };
         for collector in metrics.collectors() {
             registry.register(collector)?;
@@ -88,6 +108,9 @@ impl Metrics {
             Box::new(self.deliveries.clone()),
             Box::new(self.attempts.clone()),
             Box::new(self.attempt_duration.clone()),
+            Box::new(self.lines.clone()),
+            Box::new(self.rounds.clone()),
+            Box::new(self.shard_events.clone()),
         ]
     }
 }

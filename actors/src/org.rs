@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use actix::prelude::*;
+use prometheus::IntCounter;
 use pulse_domain::org::{Effect, Input, Org, Outcome};
 use pulse_domain::presence::ConnectionId;
 use pulse_domain::record::{Batch, JournalEvent};
@@ -86,6 +87,8 @@ struct Pending {
 pub struct OrgActor {
     org: Org,
     fence: Option<Fence>,
+    /// Of its shard; none outside a cluster.
+    shard_events: Option<IntCounter>,
     ports: Ports,
     /// Known once it is started.
     started: Option<(Addr<Self>, Arc<Home>)>,
@@ -104,8 +107,13 @@ impl OrgActor {
     /// A home for `org` as loaded; nothing runs until it is started.
     #[must_use]
     pub fn new(org: Org, fence: Option<Fence>, ports: Ports) -> Self {
+        let shard_events = fence.map(|fence| {
+            let shard = fence.shard.number().to_string();
+            ports.metrics.shard_events.with_label_values(&[&shard])
+        });
         Self {
             fence,
+            shard_events,
             fanout: Fanout::new(ports.metrics.clone(), Arc::clone(&ports.viewers_here)),
             org,
             ports,
@@ -213,7 +221,7 @@ impl OrgActor {
             let Some(pending) = self.pending.pop_front() else { break };
             self.ports.metrics.undurable.dec();
             trace::durable(&pending.events, pending.ticket);
-            self.count_deliveries(&pending.events);
+            self.count(&pending.events);
             self.fanout.push(&pending.events, pending.decided_at);
             self.tell(pending.effects, &mut acks, ctx);
             for answer in pending.answers {
@@ -227,7 +235,10 @@ impl OrgActor {
         self.leave_if_drained(ctx);
     }
 
-    fn count_deliveries(&self, events: &[JournalEvent]) {
+    fn count(&self, events: &[JournalEvent]) {
+        if let Some(shard_events) = &self.shard_events {
+            shard_events.inc_by(events.len() as u64);
+        }
         for state in events.iter().filter_map(|event| event.name.strip_prefix("delivery.")) {
             self.ports.metrics.deliveries.with_label_values(&[state]).inc();
         }

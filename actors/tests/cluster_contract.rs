@@ -91,6 +91,8 @@ macro_rules! promises {
 promises! {
     members_see_each_other_in_order_of_their_names
     a_member_that_leaves_is_gone_but_not_its_successor
+    of_two_under_one_name_the_newer_stays
+    who_looks_sees_how_long_each_still_counts
     a_member_that_falls_silent_is_gone_after_its_time
     a_lease_is_refused_to_others_until_it_is_released
     a_lease_that_ran_out_goes_to_whom_asks_first
@@ -108,7 +110,7 @@ async fn members_see_each_other_in_order_of_their_names(site: &impl Site) {
     assert_eq!(two.announce(&b, LONG).await.unwrap(), vec![b.clone()]);
     assert_eq!(one.announce(&a, LONG).await.unwrap(), [a.clone(), b.clone()]);
 
-    let restarted = Member { incarnation: Uuid::new_v4(), version: "2".into(), ..a };
+    let restarted = Member { incarnation: Uuid::now_v7(), version: "2".into(), ..a };
     assert_eq!(one.announce(&restarted, LONG).await.unwrap(), [restarted.clone(), b.clone()]);
     assert_eq!(two.announce(&b, LONG).await.unwrap(), [restarted, b]);
 }
@@ -125,6 +127,30 @@ async fn a_member_that_leaves_is_gone_but_not_its_successor(site: &impl Site) {
     one.announce(&restarted, LONG).await.unwrap();
     two.leave(&a).await.unwrap();
     assert_eq!(two.announce(&b, LONG).await.unwrap(), [restarted, b]);
+}
+
+async fn of_two_under_one_name_the_newer_stays(site: &impl Site) {
+    let (one, two) = (site.client().await, site.client().await);
+    let (older, newer) = (member("a"), member("a"));
+    one.announce(&older, LONG).await.unwrap();
+    assert_eq!(two.announce(&newer, LONG).await.unwrap(), vec![newer.clone()]);
+    assert_eq!(one.announce(&older, LONG).await.unwrap(), vec![newer.clone()]);
+    two.announce(&newer, SHORT).await.unwrap();
+    until(async || one.announce(&older, LONG).await.unwrap() == [older.clone()]).await;
+}
+
+async fn who_looks_sees_how_long_each_still_counts(site: &impl Site) {
+    let client = site.client().await;
+    assert_eq!(client.members().await.unwrap(), []);
+    let (a, b) = (member("a"), member("b"));
+    client.announce(&b, LONG).await.unwrap();
+    client.announce(&a, LONG / 2).await.unwrap();
+    let seen = client.members().await.unwrap();
+    assert_eq!(seen.iter().map(|it| it.member.clone()).collect::<Vec<_>>(), [a.clone(), b]);
+    assert!((LONG / 4..=LONG / 2).contains(&seen[0].time_left), "{:?}", seen[0].time_left);
+    assert!((LONG * 3 / 4..=LONG).contains(&seen[1].time_left), "{:?}", seen[1].time_left);
+    client.announce(&a, SHORT).await.unwrap();
+    until(async || client.members().await.unwrap().len() == 1).await;
 }
 
 async fn a_member_that_falls_silent_is_gone_after_its_time(site: &impl Site) {
@@ -336,7 +362,7 @@ fn node(name: &str) -> NodeId {
 }
 
 fn member(name: &str) -> Member {
-    let incarnation = Uuid::new_v4();
+    let incarnation = Uuid::now_v7();
     Member { node: node(name), incarnation, draining: false, version: "1".into() }
 }
 

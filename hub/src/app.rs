@@ -60,7 +60,7 @@ struct Hub {
 /// Returns an error if the database, an address or the certificate cannot be used.
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let began = Instant::now();
-    let hub = build(&config).await?;
+    let mut hub = build(&config).await?;
     let public = public_server(&config, hub.state.clone())?;
     let operations = operations_server(&config, hub.state.clone())?;
     let handles = [public.handle(), operations.handle()];
@@ -79,7 +79,10 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         "ready"
     );
     let tasks = spawn_tasks(&hub);
-    stop_asked_for().await?;
+    let cut_short = tokio::select! {
+        asked = stop_asked_for() => { asked?; None }
+        why = fallen_out(&mut hub.cluster) => Some(why),
+    };
     for task in tasks {
         task.abort();
     }
@@ -90,7 +93,15 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
             .context("a listener's task fell")?
             .context("a listener ended with an error")?;
     }
-    Ok(())
+    cut_short.map_or(Ok(()), Err)
+}
+
+/// Resolves when this node has no part in its cluster any more.
+async fn fallen_out(cluster: &mut Option<ClusterTask>) -> anyhow::Error {
+    match cluster {
+        Some(cluster) => cluster.over().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn build(config: &Config) -> anyhow::Result<Hub> {
@@ -107,7 +118,11 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     let store: Arc<dyn OrgStore> = Arc::new(database.clone());
     let accounts: Arc<dyn Accounts> = Arc::new(database.clone());
     let joining = match &config.storage.cluster {
-        Some(cluster) => Some(Joining::connect(cluster).await?),
+        Some(cluster) => {
+            let joining = Joining::connect(cluster).await?;
+            joining.measure(&registry)?;
+            Some(joining)
+        }
         None => None,
     };
     let ports = DirectoryPorts {

@@ -44,6 +44,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "URL", value_parser = parse_postgres)]
         to: String,
     },
+    /// Look at the cluster that PULSE_REDIS_URL names
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Check the whole configuration and stop: exit 0 if it is good, 2 if not
     CheckConfig,
     /// Print the effective configuration as TOML, with secrets redacted
@@ -51,6 +54,17 @@ pub(crate) enum Command {
     /// Set up and look after organisations
     #[command(subcommand)]
     Admin(Admin),
+}
+
+/// What to see of a cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// List the nodes, whether they live, and how many of the 1,024 shards each is home to; exit 1 if some have none
+    Status {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Where the demo keeps its files and finds its agent.

@@ -1,12 +1,15 @@
 //! This process as a member of a cluster.
 
+pub(crate) mod status;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
-use pulse_actors::cluster::member::{ClusterMember, MemberPorts};
-use pulse_actors::cluster::routes::Table;
+use anyhow::{Context, anyhow, bail};
+use prometheus::Registry;
+use pulse_actors::cluster::member::{ClusterMember, Ended, MemberPorts, is_taken};
+use pulse_actors::cluster::routes::RoutesWriter;
 use pulse_actors::cluster::{Bus, Member, NodeId, Post, RedisCluster, Routes};
 use pulse_actors::directory::{ClusterPorts, Directory};
 use pulse_store::Database;
@@ -26,7 +29,7 @@ pub(crate) struct Joining {
     me: Member,
     redis: RedisCluster,
     ports: ClusterPorts,
-    writer: watch::Sender<Arc<Table>>,
+    writer: RoutesWriter,
 }
 
 impl Joining {
@@ -39,8 +42,12 @@ impl Joining {
         let redis = RedisCluster::connect(&cluster.redis_url)
             .await
             .context("Redis does not answer: check PULSE_REDIS_URL and that it is running")?;
+        let node = NodeId(cluster.node_id.clone());
+        if is_taken(&redis, &node).await.context("Redis does not answer")? {
+            bail!(name_taken(&node));
+        }
         let me = Member {
-            node: NodeId(cluster.node_id.clone()),
+            node,
             incarnation: uuid::Uuid::now_v7(),
             draining: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,6 +55,17 @@ impl Joining {
         let (writer, routes) = Routes::new();
         let post = Post::new(me.node.clone(), Arc::new(redis.clone()));
         Ok(Self { me, redis, ports: ClusterPorts { post, routes }, writer })
+    }
+
+    /// Registers the numbers of the cluster as this node sees it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the registry holds numbers of these names already.
+    pub(crate) fn measure(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let (me, routes, redis) =
+            (self.me.node.clone(), self.ports.routes.clone(), self.redis.clone());
+        crate::metrics::cluster(registry, me, routes, move || redis.lost())
     }
 
     /// What the directory needs.
@@ -67,6 +85,7 @@ impl Joining {
     ) -> anyhow::Result<ClusterTask> {
         let Self { me, redis, ports, writer } = self;
         info!(node = %me.node, "joining the cluster");
+        let node = me.node.clone();
         let inbox = redis.listen(&me.node).await.context("Redis does not carry messages")?;
         let lines = directory.clone();
         actix::spawn(async move { lines.serve_lines(inbox).await });
@@ -81,15 +100,23 @@ impl Joining {
         );
         let (leaving, left) = watch::channel(false);
         let task = actix::spawn(member.run(left));
-        Ok(ClusterTask { routes: ports.routes, leaving, task })
+        Ok(ClusterTask { node, routes: ports.routes, leaving, task, ended: None })
     }
+}
+
+fn name_taken(node: &NodeId) -> String {
+    format!(
+        "another process runs as node `{node}`: give each its own PULSE_NODE_ID, or stop the other first"
+    )
 }
 
 /// This process's part in the cluster, at work.
 pub(crate) struct ClusterTask {
+    node: NodeId,
     routes: Routes,
     leaving: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Ended>,
+    ended: Option<Ended>,
 }
 
 impl ClusterTask {
@@ -110,11 +137,28 @@ impl ClusterTask {
         });
     }
 
+    /// Resolves when this node's part is over although nobody asked for it, and says why.
+    pub(crate) async fn over(&mut self) -> anyhow::Error {
+        match (&mut self.task).await {
+            Ok(ended) => {
+                self.ended = Some(ended);
+                anyhow!(name_taken(&self.node))
+            }
+            Err(error) => {
+                self.ended = Some(Ended::Left);
+                anyhow!(error).context("the cluster's task fell")
+            }
+        }
+    }
+
     /// Gives this node's shards to the others and leaves.
     pub(crate) async fn leave(self) {
         self.leaving.send_replace(true);
+        if self.ended.is_some() {
+            return;
+        }
         match tokio::time::timeout(LEAVE_WITHIN, self.task).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => warn!(%error, "the cluster's task did not end in order"),
             Err(_) => warn!("the shards could not all be given away in time"),
         }

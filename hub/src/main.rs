@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing::warn;
 
-use cli::{Cli, Command};
+use cli::{Cli, ClusterCommand, Command};
 use config::{Config, Faults};
 
 /// Its blocks of whole pages are aligned to pages, so that the untouched half of a socket's buffers costs nothing.
@@ -48,6 +48,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Migrate => block_on(database::migrate(config()?)),
         Command::Copy { to } => block_on(copy::run(config()?, to)),
+        Command::Cluster(ClusterCommand::Status { json }) => {
+            block_on(cluster::status::run(config()?, json))
+        }
         Command::CheckConfig => {
             config()?;
             Ok(writeln!(std::io::stderr(), "the configuration is good")?)

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use pulse_actors::cluster::{NodeId, Routes};
 use pulse_store::{CommitStats, JournalWriter, OnCommit, Outcome};
 
 /// Rows in one commit, from a lone change to a full group.
@@ -75,5 +76,65 @@ impl Collector for Queue {
     fn collect(&self) -> Vec<MetricFamily> {
         self.queue.set(i64::try_from(self.journal.queue_len()).unwrap_or(i64::MAX));
         self.queue.collect()
+    }
+}
+
+/// Registers what a node of a cluster knows of it.
+///
+/// # Errors
+///
+/// Returns an error if the registry holds numbers of these names already.
+pub(crate) fn cluster(
+    registry: &Registry,
+    me: NodeId,
+    routes: Routes,
+    lost: impl Fn() -> u64 + Send + Sync + 'static,
+) -> Result<(), prometheus::Error> {
+    let shards = IntGaugeVec::new(
+        Opts::new("pulse_cluster_shards", "Shards whose home is on each node, as this one sees it"),
+        &["node"],
+    )?;
+    let epochs = IntGaugeVec::new(
+        Opts::new("pulse_cluster_shard_epoch", "Epochs of the shards whose home is this node"),
+        &["shard"],
+    )?;
+    let lost_messages = IntGauge::new(
+        "pulse_bus_lost_messages",
+        "Messages between nodes lost since the start, as far as this one can know",
+    )?;
+    let lost = Box::new(lost);
+    registry.register(Box::new(ClusterView { me, routes, lost, shards, epochs, lost_messages }))
+}
+
+struct ClusterView {
+    me: NodeId,
+    routes: Routes,
+    lost: Box<dyn Fn() -> u64 + Send + Sync>,
+    shards: IntGaugeVec,
+    epochs: IntGaugeVec,
+    lost_messages: IntGauge,
+}
+
+impl Collector for ClusterView {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.shards.desc(), self.epochs.desc(), self.lost_messages.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let table = self.routes.table();
+        self.shards.reset();
+        let here = i64::try_from(table.here.len()).unwrap_or(i64::MAX);
+        self.shards.with_label_values(&[&self.me.0]).set(here);
+        for node in table.there.values() {
+            self.shards.with_label_values(&[&node.0]).inc();
+        }
+        self.epochs.reset();
+        for (shard, fence) in &table.here {
+            let shard = shard.number().to_string();
+            let epoch = i64::try_from(fence.epoch).unwrap_or(i64::MAX);
+            self.epochs.with_label_values(&[&shard]).set(epoch);
+        }
+        self.lost_messages.set(i64::try_from((self.lost)()).unwrap_or(i64::MAX));
+        [self.shards.collect(), self.epochs.collect(), self.lost_messages.collect()].concat()
     }
 }

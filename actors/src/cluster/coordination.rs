@@ -33,6 +33,15 @@ pub struct Member {
     pub version: String,
 }
 
+/// A member, and how long it still counts as one if it says nothing more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Who announced itself.
+    pub member: Member,
+    /// What is left of the time that it announced.
+    pub time_left: Duration,
+}
+
 /// The coordination service did not answer, or not in time. Retrying is safe.
 #[derive(Debug, thiserror::Error)]
 #[error("the coordination service is unavailable")]
@@ -42,8 +51,12 @@ pub struct CoordinationError(#[source] pub Box<dyn std::error::Error + Send + Sy
 /// Time is the service's own, so that the nodes' clocks do not matter.
 #[async_trait]
 pub trait Coordination: Send + Sync {
-    /// Tells that this node is alive for `ttl`; answers who is, in order of their names.
+    /// Tells that this node is alive for `ttl`; answers who is, in order of their names. Where another process has
+    /// announced itself under this name, the newer incarnation stays: an older one finds the other in the answer.
     async fn announce(&self, me: &Member, ttl: Duration) -> Result<Vec<Member>, CoordinationError>;
+
+    /// Who is alive, in order of their names.
+    async fn members(&self) -> Result<Vec<Sighting>, CoordinationError>;
 
     /// Tells that this node is gone: at once, not after its time.
     async fn leave(&self, me: &Member) -> Result<(), CoordinationError>;

@@ -4,6 +4,7 @@
 //! - **M1** A shard is served only while its lease is held **and** its epoch is claimed.
 //! - **M2** A shard is given back only when its homes have stopped.
 //! - **M3** A node that could not renew its leases for their time serves nothing until it has them again.
+//! - **M4** Of two processes under one name the newer stays; the older serves nothing more and says so.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::routes::Table;
+use super::routes::{RoutesWriter, Table};
 use super::{Claims, Coordination, Member, NodeId, Shard};
 use crate::directory::Directory;
 
@@ -57,7 +58,7 @@ pub struct MemberPorts {
     /// The homes of this node.
     pub directory: Directory,
     /// Where the routes are published.
-    pub routes: watch::Sender<Arc<Table>>,
+    pub routes: RoutesWriter,
 }
 
 /// This node's part in the cluster.
@@ -69,11 +70,46 @@ pub struct ClusterMember {
     share: BTreeSet<Shard>,
     held: Table,
     renewed_at: Instant,
+    is_superseded: bool,
+}
+
+/// How a node's part ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked for.
+    Left,
+    /// A newer process has its name.
+    Superseded,
+}
+
+/// Whether another process that runs has the name of `me`. Takes two rounds of that other one, if there is one: what a
+/// killed one announced is still there, and is not renewed.
+///
+/// # Errors
+///
+/// Returns an error if the coordination service does not answer.
+pub async fn is_taken(
+    coordination: &dyn Coordination,
+    me: &NodeId,
+) -> Result<bool, super::CoordinationError> {
+    const WAIT: Duration = RENEW_EVERY.saturating_mul(2);
+    let seen = async || {
+        let members = coordination.members().await?;
+        let mine = members.into_iter().find(|sighting| sighting.member.node == *me);
+        Ok(mine.map(|sighting| sighting.time_left))
+    };
+    let Some(before) = seen().await? else { return Ok(false) };
+    tokio::time::sleep(WAIT).await;
+    let after: Option<Duration> = seen().await?;
+    // Half of the wait for what the answers took.
+    Ok(after.is_some_and(|after| after + WAIT / 2 > before))
 }
 
 /// Why a round did not come to its end; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 enum RoundError {
+    #[error("a newer process runs under this node's name")]
+    Superseded,
     #[error(transparent)]
     Coordination(#[from] super::CoordinationError),
     #[error("the epochs of new shards could not be claimed")]
@@ -93,12 +129,13 @@ impl ClusterMember {
             share: BTreeSet::new(),
             held: Table::default(),
             renewed_at: now,
+            is_superseded: false,
         }
     }
 
     /// Takes part until `leaving` says otherwise; then gives its shards to the others, tells them that it is gone and
     /// returns.
-    pub async fn run(mut self, mut leaving: watch::Receiver<bool>) {
+    pub async fn run(mut self, mut leaving: watch::Receiver<bool>) -> Ended {
         let mut leave_by = None;
         loop {
             if *leaving.borrow_and_update() {
@@ -106,6 +143,12 @@ impl ClusterMember {
                 leave_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
             }
             self.round().await;
+            if self.is_superseded {
+                // The leases bear the name, so they are the other's now.
+                let all: Vec<Shard> = self.held.here.keys().copied().collect();
+                self.stop_serving(&all).await;
+                return Ended::Superseded;
+            }
             let is_over =
                 self.held.here.is_empty() || leave_by.is_some_and(|by| Instant::now() > by);
             if leave_by.is_some() && is_over {
@@ -117,6 +160,7 @@ impl ClusterMember {
             }
         }
         self.leave().await;
+        Ended::Left
     }
 
     /// Tells, takes, gives and looks, once.
@@ -124,8 +168,15 @@ impl ClusterMember {
         if self.renewed_at.elapsed() > LEASE_TTL {
             self.give_up().await;
         }
-        match self.try_round().await {
+        let round = self.try_round().await;
+        let outcome = if round.is_ok() { "done" } else { "failed" };
+        self.ports.directory.metrics().rounds.with_label_values(&[outcome]).inc();
+        match round {
             Ok(()) => self.renewed_at = Instant::now(),
+            Err(RoundError::Superseded) => {
+                error!(node = %self.me.node, "a newer process runs under this node's name");
+                self.is_superseded = true;
+            }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 warn!(node = %self.me.node, %error, cause, "a round of the cluster failed; trying again");
@@ -135,6 +186,11 @@ impl ClusterMember {
 
     async fn try_round(&mut self) -> Result<(), RoundError> {
         let members = self.ports.coordination.announce(&self.me, LEASE_TTL).await?;
+        let twin =
+            |other: &Member| other.node == self.me.node && other.incarnation != self.me.incarnation;
+        if members.iter().any(twin) {
+            return Err(RoundError::Superseded);
+        }
         if members != self.members {
             let nodes: Vec<_> = members.iter().map(|member| member.node.to_string()).collect();
             info!(?nodes, "members of the cluster");
@@ -167,7 +223,9 @@ impl ClusterMember {
             wanted.extend(&self.share);
         }
         let wanted: Vec<Shard> = wanted.into_iter().collect();
+        let asked_at = Instant::now();
         let got = self.ports.coordination.hold(&self.me.node, &wanted, LEASE_TTL).await?;
+        self.ports.routes.held_until(asked_at + LEASE_TTL);
         let got: BTreeSet<Shard> = got.into_iter().collect();
         let lost: Vec<Shard> =
             self.held.here.keys().filter(|shard| !got.contains(shard)).copied().collect();
@@ -196,13 +254,7 @@ impl ClusterMember {
     }
 
     fn publish(&self) {
-        self.ports.routes.send_if_modified(|table| {
-            let changed = **table != self.held;
-            if changed {
-                *table = Arc::new(self.held.clone());
-            }
-            changed
-        });
+        self.ports.routes.publish(&self.held);
     }
 
     /// Takes no more for these shards, and waits until their homes have stopped.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Bus, Coordination, CoordinationError, Inbox, Member, NodeId, Shard};
+use super::{Bus, Coordination, CoordinationError, Inbox, Member, NodeId, Shard, Sighting};
 
 /// Messages that wait in one inbox; what comes on top is lost.
 const INBOX: usize = 65_536;
@@ -128,8 +128,21 @@ impl Bus for MemoryCluster {
 impl Coordination for MemoryCluster {
     async fn announce(&self, me: &Member, ttl: Duration) -> Result<Vec<Member>, CoordinationError> {
         self.step(Some(&me.node), |state, now| {
-            state.members.insert(me.node.clone(), (me.clone(), now + ttl));
+            let newer = |(other, _): &(Member, Instant)| other.incarnation > me.incarnation;
+            if !state.members.get(&me.node).is_some_and(newer) {
+                state.members.insert(me.node.clone(), (me.clone(), now + ttl));
+            }
             state.members.values().map(|(member, _)| member.clone()).collect()
+        })
+    }
+
+    async fn members(&self) -> Result<Vec<Sighting>, CoordinationError> {
+        self.step(None, |state, now| {
+            let sighting = |(member, until): &(Member, Instant)| Sighting {
+                member: member.clone(),
+                time_left: until.duration_since(now),
+            };
+            state.members.values().map(sighting).collect()
         })
     }
 

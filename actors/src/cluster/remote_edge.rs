@@ -250,6 +250,7 @@ impl Actor for RemoteEdge {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
+        self.directory.metrics().lines.with_label_values(&["home"]).inc();
         let (directory, org_id) = (self.directory.clone(), self.org_id());
         let found = async move { directory.org(org_id).await };
         ctx.wait(found.into_actor(self).map(|home, edge, ctx| match home {
@@ -263,6 +264,7 @@ impl Actor for RemoteEdge {
 impl Drop for RemoteEdge {
     fn drop(&mut self) {
         self.post.close(self.opening.line);
+        self.directory.metrics().lines.with_label_values(&["home"]).dec();
         let Some(home) = &self.home else { return };
         for Connected { at_home, agent_id, .. } in self.connections.values() {
             let cause = Cause::ConnectionClosed;

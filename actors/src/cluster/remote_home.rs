@@ -209,6 +209,7 @@ impl Actor for RemoteHome {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.post.open(self.line, ctx.address().recipient());
+        self.directory.metrics().lines.with_label_values(&["edges"]).inc();
         self.say(Body::Open(self.org_id));
         ctx.run_interval(BEAT_EVERY, Self::beat);
     }
@@ -217,6 +218,7 @@ impl Actor for RemoteHome {
 impl Drop for RemoteHome {
     fn drop(&mut self) {
         self.post.close(self.line);
+        self.directory.metrics().lines.with_label_values(&["edges"]).dec();
     }
 }
 

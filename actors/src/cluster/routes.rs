@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pulse_protocol::ids::OrgId;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Fence, NodeId, Shard};
 
@@ -33,22 +34,51 @@ pub struct Table {
 #[derive(Clone, Debug)]
 pub struct Routes {
     table: watch::Receiver<Arc<Table>>,
+    held_until: watch::Receiver<Instant>,
+}
+
+/// Publishes the routes.
+#[derive(Debug)]
+pub struct RoutesWriter {
+    table: watch::Sender<Arc<Table>>,
+    held_until: watch::Sender<Instant>,
+}
+
+impl RoutesWriter {
+    /// Publishes a table, if it is another than the last.
+    pub fn publish(&self, next: &Table) {
+        self.table.send_if_modified(|table| {
+            let changed = **table != *next;
+            if changed {
+                *table = Arc::new(next.clone());
+            }
+            changed
+        });
+    }
+
+    /// Until when this node may take itself for the home of its shards.
+    pub fn held_until(&self, until: Instant) {
+        self.held_until.send_replace(until);
+    }
 }
 
 impl Routes {
     /// No routes yet, and the way to publish them.
     #[must_use]
-    pub fn new() -> (watch::Sender<Arc<Table>>, Self) {
-        let (writer, table) = watch::channel(Arc::default());
-        (writer, Self { table })
+    pub fn new() -> (RoutesWriter, Self) {
+        let (table, tables) = watch::channel(Arc::default());
+        let (held_until, times) = watch::channel(Instant::now());
+        (RoutesWriter { table, held_until }, Self { table: tables, held_until: times })
     }
 
-    /// Where the org's home is now.
+    /// Where the org's home is now. A node that was paused for longer than its leases last is home to nothing from its
+    /// first step on, before it hears of it.
     #[must_use]
     pub fn of(&self, org_id: OrgId) -> Route {
         let (table, shard) = (self.table.borrow(), Shard::of(org_id));
         if let Some(fence) = table.here.get(&shard) {
-            return Route::Here(*fence);
+            let is_held = Instant::now() < *self.held_until.borrow();
+            return if is_held { Route::Here(*fence) } else { Route::Nowhere };
         }
         table.there.get(&shard).cloned().map_or(Route::Nowhere, Route::There)
     }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use super::{RedisCluster, in_time, unavailable};
-use crate::cluster::{Coordination, CoordinationError, Member, NodeId, Shard};
+use crate::cluster::{Coordination, CoordinationError, Member, NodeId, Shard, Sighting};
 
 /// What every script begins with: the time, and how a value is split.
 const PRELUDE: &str = r"
@@ -44,9 +44,25 @@ local function read_all(key)
 end
 ";
 
+/// Incarnations are ids that sort by their time, as text too.
 const ANNOUNCE: &str = r"
-redis.call('HSET', KEYS[1], ARGV[1], until_and(ARGV[2], ARGV[3]))
+local text = read(KEYS[1], ARGV[1], redis.call('HGET', KEYS[1], ARGV[1]))
+if not (text and cjson.decode(text).incarnation > ARGV[4]) then
+  redis.call('HSET', KEYS[1], ARGV[1], until_and(ARGV[2], ARGV[3]))
+end
 return read_all(KEYS[1])
+";
+
+const MEMBERS: &str = r"
+local found = {}
+for _, value in ipairs(redis.call('HVALS', KEYS[1])) do
+  local till, text = string.match(value, '^(%d+)|(.*)$')
+  if till and tonumber(till) > now then
+    found[#found + 1] = text
+    found[#found + 1] = tonumber(till) - now
+  end
+end
+return found
 ";
 
 const LEAVE: &str = r"
@@ -82,6 +98,7 @@ pub(super) struct Scripts {
     members: String,
     leases: String,
     announce: Script,
+    sightings: Script,
     leave: Script,
     hold: Script,
     release: Script,
@@ -95,6 +112,7 @@ impl Scripts {
             members: format!("{prefix}members"),
             leases: format!("{prefix}leases"),
             announce: script(ANNOUNCE),
+            sightings: script(MEMBERS),
             leave: script(LEAVE),
             hold: script(HOLD),
             release: script(RELEASE),
@@ -119,10 +137,21 @@ impl Coordination for RedisCluster {
         let scripts = &self.0.scripts;
         let text = serde_json::to_string(me).map_err(unavailable)?;
         let mut script = scripts.announce.key(&scripts.members);
-        script.arg(&me.node.0).arg(text).arg(milliseconds(ttl));
+        script.arg(&me.node.0).arg(text).arg(milliseconds(ttl)).arg(me.incarnation.to_string());
         let found: Vec<(String, String)> = self.run(&script).await?;
         let mut members: Vec<Member> = found.iter().filter_map(|(_, text)| member(text)).collect();
         members.sort_by(|one, other| one.node.cmp(&other.node));
+        Ok(members)
+    }
+
+    async fn members(&self) -> Result<Vec<Sighting>, CoordinationError> {
+        let scripts = &self.0.scripts;
+        let found: Vec<(String, u64)> = self.run(&scripts.sightings.key(&scripts.members)).await?;
+        let sighting = |(text, left): (String, u64)| {
+            Some(Sighting { member: member(&text)?, time_left: Duration::from_millis(left) })
+        };
+        let mut members: Vec<_> = found.into_iter().filter_map(sighting).collect();
+        members.sort_by(|one, other| one.member.node.cmp(&other.member.node));
         Ok(members)
     }
 
