@@ -133,11 +133,14 @@ def main(wanted: list[str]) -> int:
     results: dict[str, Tally] = {}
     with ExitStack() as stack:
         postgres_url = stack.enter_context(services.postgres())
-        redis_url = stack.enter_context(services.redis())
+        redis_urls = {
+            "PULSE_TEST_REDIS_URL": stack.enter_context(services.redis()),
+            "PULSE_TEST_REDIS_SENTINEL_URL": stack.enter_context(services.redis_sentinel()),
+            "PULSE_TEST_REDIS_CLUSTER_URL": stack.enter_context(services.redis_cluster()),
+        }
         target = target_folder() / "debug"
-        environment = os.environ | {
+        environment = os.environ | redis_urls | {
             "PULSE_TEST_POSTGRES_URL": postgres_url,
-            "PULSE_TEST_REDIS_URL": redis_url,
             "PULSE_HUB_BIN": str(target / "pulse-hub"),
             "PULSE_AGENT_BIN": str(target / "pulse-agent"),
             "CARGO_TERM_COLOR": "never",

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 START_WITHIN_S = 60
@@ -62,13 +62,54 @@ def postgres_programs() -> Path:
 @contextmanager
 def redis() -> Iterator[str]:
     """A Redis that keeps nothing; yields its URL."""
+    with redis_server(free_port()) as port:
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def redis_sentinel() -> Iterator[str]:
+    """A Sentinel that watches one Redis; yields the URL of whichever is the primary."""
+    with redis_server(free_port()) as port, tempfile.TemporaryDirectory(prefix="pulse-sentinel-") as folder:
+        settings = Path(folder) / "sentinel.conf"
+        settings.write_text(f"sentinel monitor pulse 127.0.0.1 {port} 1\n")
+        with redis_server(free_port(), str(settings), "--sentinel") as sentinel:
+            yield f"redis+sentinel://127.0.0.1:{sentinel}/pulse"
+
+
+@contextmanager
+def redis_cluster() -> Iterator[str]:
+    """A Redis Cluster of three servers; yields the URL that names them all."""
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(3):
+            options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+            ports.append(stack.enter_context(redis_server(free_port(), *options)))
+        servers = [f"127.0.0.1:{port}" for port in ports]
+        create = ["redis-cli", "--cluster", "create", *servers, "--cluster-yes"]
+        subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_WITHIN_S
+        while not all(redis_cluster_is_whole(port) for port in ports):
+            if time.monotonic() > deadline:
+                raise SystemExit("the Redis Cluster did not form")
+            time.sleep(0.05)
+        yield f"redis+cluster://{','.join(servers)}"
+
+
+def redis_cluster_is_whole(port: int) -> bool:
+    info = subprocess.run(["redis-cli", "-p", str(port), "cluster", "info"], check=True, capture_output=True, text=True)
+    return "cluster_state:ok" in info.stdout
+
+
+@contextmanager
+def redis_server(port: int, *options: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="pulse-redis-") as folder:
-        port = free_port()
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        # A settings file comes first on the line.
+        first = [option for option in options[:1] if not option.startswith("-")]
+        command = ["redis-server", *first, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        server = subprocess.Popen([*command, *options[len(first):]], stdout=subprocess.DEVNULL)
         try:
             wait_for_port(port, server)
-            yield f"redis://127.0.0.1:{port}"
+            yield port
         finally:
             server.terminate()
             server.wait()

@@ -30,7 +30,7 @@ pub use coordination::{Coordination, CoordinationError, Member, NodeId, Sighting
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryCluster;
 pub use post::Post;
-pub use redis::RedisCluster;
+pub use redis::{RedisCluster, check_address};
 pub use remote_home::RemoteHome;
 pub use routes::{Route, Routes};
 pub use shard::{Claims, Fence, SHARDS, Shard};

@@ -1,7 +1,8 @@
 //! What a cluster's ports promise, asked of both implementations.
 //!
-//! Redis is the server in `PULSE_TEST_REDIS_URL`, where each test has a cluster of its own. Without the variable those
-//! tests say so and pass. The test that restarts a server starts one for itself.
+//! Redis is the server in `PULSE_TEST_REDIS_URL`, the one behind a Sentinel in `PULSE_TEST_REDIS_SENTINEL_URL` and the
+//! Redis Cluster in `PULSE_TEST_REDIS_CLUSTER_URL`; each test has a hub's cluster of its own there. Without the variable
+//! those tests say so and pass. The test that restarts a server starts one for itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -49,10 +50,10 @@ struct OnRedis {
 }
 
 impl OnRedis {
-    fn new() -> Option<Self> {
-        let Ok(url) = std::env::var("PULSE_TEST_REDIS_URL") else {
+    fn at(variable: &str) -> Option<Self> {
+        let Ok(url) = std::env::var(variable) else {
             // Past the harness, which shows what a passing test printed to nobody.
-            let note = "SKIPPED, nothing is tested on Redis: PULSE_TEST_REDIS_URL is not set\n";
+            let note = format!("SKIPPED, nothing is tested on Redis: {variable} is not set\n");
             std::io::stderr().write_all(note.as_bytes()).unwrap();
             return None;
         };
@@ -78,12 +79,23 @@ macro_rules! promises {
         }
 
         mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                if let Some(site) = super::OnRedis::new() {
-                    super::$name(&site).await;
-                }
-            })*
+            $(promises!(@redis $name "PULSE_TEST_REDIS_URL");)*
+        }
+
+        mod redis_sentinel {
+            $(promises!(@redis $name "PULSE_TEST_REDIS_SENTINEL_URL");)*
+        }
+
+        mod redis_cluster {
+            $(promises!(@redis $name "PULSE_TEST_REDIS_CLUSTER_URL");)*
+        }
+    };
+    (@redis $name:ident $variable:literal) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            if let Some(site) = super::OnRedis::at($variable) {
+                super::$name(&site).await;
+            }
         }
     };
 }
@@ -294,7 +306,7 @@ async fn in_memory_a_node_can_be_cut_off_and_healed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_redis_a_message_of_more_than_8_mib_is_refused_and_counted() {
-    let Some(site) = OnRedis::new() else { return };
+    let Some(site) = OnRedis::at("PULSE_TEST_REDIS_URL") else { return };
     let client = site.client().await;
     let mut inbox = client.listen(&node("a")).await.unwrap();
     client.send(&node("a"), Bytes::from(vec![0; (8 << 20) + 1]));
@@ -305,7 +317,7 @@ async fn on_redis_a_message_of_more_than_8_mib_is_refused_and_counted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_redis_everything_goes_on_after_a_server_is_restarted_empty() {
-    if OnRedis::new().is_none() {
+    if OnRedis::at("PULSE_TEST_REDIS_URL").is_none() {
         return;
     }
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();

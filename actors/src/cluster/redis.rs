@@ -3,6 +3,7 @@
 //! All keys begin with `{pulse}:`, so that they share a slot and a script may touch several. Nothing in Redis needs to
 //! survive a restart of it. A `rediss://` URL needs the process to have installed rustls' default provider.
 
+mod address;
 mod bus;
 mod coordination;
 
@@ -10,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo as _, RedisResult};
+use parking_lot::Mutex;
+use redis::RedisResult;
+use redis::aio::ConnectionManagerConfig;
+use tracing::debug;
 
+use self::address::{Address, Calls};
 use self::bus::Outbox;
 use self::coordination::Scripts;
 use super::CoordinationError;
@@ -34,17 +37,29 @@ const PREFIX: &str = "{pulse}:";
 pub struct RedisCluster(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    address: Arc<Address>,
     /// Not the one that messages go through: a lease must not wait behind megabytes.
-    calls: ConnectionManager,
+    calls: Connection,
     scripts: Scripts,
     prefix: String,
     outbox: Outbox,
     lost: Arc<Lost>,
 }
 
+/// Checks an address without connecting to it.
+///
+/// # Errors
+///
+/// Says what is wrong with it, without showing it.
+pub fn check_address(url: &str) -> Result<(), String> {
+    let read = Address::parse(url);
+    read.map(drop).map_err(|error| error.detail().map_or(error.to_string(), ToOwned::to_owned))
+}
+
 impl RedisCluster {
-    /// Connects to `redis://[user:password@]host:port[/number]`, or `rediss://` for TLS.
+    /// Connects to one server, the primary that Sentinels name, or a Redis Cluster:
+    /// `redis://[user:password@]host:port[/number]`, `redis+sentinel://…host:port,host:port/name`,
+    /// `redis+cluster://…host:port,host:port`; `rediss` for TLS.
     ///
     /// # Errors
     ///
@@ -64,14 +79,13 @@ impl RedisCluster {
     }
 
     async fn prefixed(url: &str, prefix: String) -> Result<Self, CoordinationError> {
-        let client = client(url).map_err(unavailable)?;
-        let calls = in_time(ConnectionManager::new_with_config(client.clone(), config())).await?;
-        let messages =
-            in_time(ConnectionManager::new_with_config(client.clone(), config())).await?;
+        let address = Arc::new(Address::parse(url).map_err(unavailable)?);
+        let calls = Connection::new(&address).await?;
+        let messages = Connection::new(&address).await?;
         let lost = Arc::new(Lost::default());
         let outbox = Outbox::new(messages, Arc::clone(&lost));
         let scripts = Scripts::new(&prefix);
-        Ok(Self(Arc::new(Inner { client, calls, scripts, prefix, outbox, lost })))
+        Ok(Self(Arc::new(Inner { address, calls, scripts, prefix, outbox, lost })))
     }
 
     /// Messages lost by this client, as far as it can know: refused for their size or for want of room, not accepted by
@@ -92,13 +106,32 @@ impl Lost {
     }
 }
 
-fn client(url: &str) -> RedisResult<Client> {
-    let settings = TcpSettings::default();
-    // A peer that vanished without a word does not break the connection for a quarter of an hour otherwise, and calls
-    // that are not answered do not make a new one.
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(CALL);
-    Client::open(url.into_connection_info()?.set_tcp_settings(settings))
+/// A connection to whichever server is the one to call.
+struct Connection {
+    address: Arc<Address>,
+    calls: Mutex<Calls>,
+}
+
+impl Connection {
+    async fn new(address: &Arc<Address>) -> Result<Self, CoordinationError> {
+        let calls = in_time(address.connect()).await?;
+        Ok(Self { address: Arc::clone(address), calls: Mutex::new(calls) })
+    }
+
+    fn get(&self) -> Calls {
+        self.calls.lock().clone()
+    }
+
+    /// After a call that failed: finds the server anew, where it may be another by now. The next call has it.
+    async fn failed(&self) {
+        if !self.address.moves() {
+            return;
+        }
+        match in_time(self.address.connect()).await {
+            Ok(calls) => *self.calls.lock() = calls,
+            Err(error) => debug!(cause = %error.0, "no Sentinel names a primary that answers"),
+        }
+    }
 }
 
 fn config() -> ConnectionManagerConfig {

@@ -330,13 +330,24 @@ fn show(key: &Key, text: &str) -> toml::Value {
     }
 }
 
+/// Addresses of several hosts are no URLs to the library: of those, and of queries, everything that may be secret goes.
 fn without_password(text: &str) -> String {
-    match Url::parse(text) {
+    let (address, query) = text.split_once('?').unwrap_or((text, ""));
+    let address = match Url::parse(address) {
         Ok(mut url) if url.password().is_some() => {
             // Fails only for a URL that cannot have a password, and this one has.
             let _ = url.set_password(Some("redacted"));
             url.to_string()
         }
-        _ => text.to_owned(),
+        Ok(_) => address.to_owned(),
+        Err(_) => match (address.split_once("://"), address.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, hosts))) => format!("{scheme}://redacted@{hosts}"),
+            _ => address.to_owned(),
+        },
+    };
+    match query {
+        "" => address,
+        query if query.contains("password") => format!("{address}?redacted"),
+        query => format!("{address}?{query}"),
     }
 }

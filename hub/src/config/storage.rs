@@ -86,11 +86,8 @@ fn cluster(check: &mut Check, database: Option<&Database>) -> Option<Cluster> {
             format!("`{text}` must be 1 to 64 letters, digits, hyphens, dots or underscores")
         })
     });
-    let redis_url = check.parse(keys::REDIS_URL, |text| match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => {
-            Ok(url.to_string())
-        }
-        _ => Err("is no redis:// or rediss:// URL with a host".to_owned()),
+    let redis_url = check.parse(keys::REDIS_URL, |text| {
+        pulse_actors::cluster::check_address(text).map(|()| text.to_owned())
     })?;
     if matches!(database, Some(Database::Sqlite { .. })) {
         check.fault(keys::REDIS_URL, "needs PostgreSQL, and PULSE_DATABASE_URL is SQLite");

@@ -91,7 +91,8 @@ fn each_wrong_value_is_named_with_its_key_what_is_wrong_and_an_example() {
         ("PULSE_DATABASE_URL", "sqlite://.", "is a folder"),
         ("PULSE_DATABASE_URL", "sqlite://pulse.db?mode=ro", "and nothing else"),
         ("PULSE_DATABASE_URL", "postgres://127.0.0.1", "names no database"),
-        ("PULSE_REDIS_URL", "http://127.0.0.1", "no redis://"),
+        ("PULSE_REDIS_URL", "http://127.0.0.1", "none of redis://"),
+        ("PULSE_REDIS_URL", "redis+sentinel://a:26379", "names no primary"),
         ("PULSE_REDIS_URL", "redis://127.0.0.1:6379", "needs PostgreSQL"),
         ("PULSE_NODE_ID", "hub 1", "letters, digits"),
         ("PULSE_SECRET_KEY", "c2hvcnQ=", "32 bytes in base64"),
@@ -260,6 +261,7 @@ fn the_printed_configuration_reads_back_and_shows_no_secret() {
     let config = load(&[
         ("PULSE_DATABASE_URL", "postgres://pulse:hunter2@127.0.0.1/pulse"),
         ("PULSE_SECRET_KEY", SECRET),
+        ("PULSE_REDIS_URL", "redis+sentinel://u:hunter2@a:26379,b:26380/pulse?sentinel_password=hunter2"),
         ("PULSE_EGRESS_ALLOW", "127.0.0.0/8, 10.0.0.0/8"),
         ("PULSE_HEARTBEAT_TIMEOUT_MS", "15000"),
     ])
@@ -272,6 +274,8 @@ fn the_printed_configuration_reads_back_and_shows_no_secret() {
     assert_eq!(table["heartbeat_timeout_ms"].as_integer(), Some(15_000));
     assert_eq!(table["egress_allow"].as_array().unwrap().len(), 2);
     assert_eq!(table["secret_key"].as_str(), Some("(redacted)"));
+    let redis = "redis+sentinel://redacted@a:26379,b:26380/pulse?redacted";
+    assert_eq!(table["redis_url"].as_str(), Some(redis));
     assert_eq!(table["listen"].as_str(), Some("127.0.0.1:8080"));
 }
 

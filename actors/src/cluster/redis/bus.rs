@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use backoff::ExponentialBackoff;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use redis::aio::{ConnectionManager, PubSubSink, PubSubStream};
-use redis::{Client, Pipeline, RedisResult};
+use redis::aio::{PubSubSink, PubSubStream};
+use redis::{Pipeline, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
-use super::{Lost, RedisCluster, in_time};
+use super::address::Address;
+use super::{Connection, Lost, RedisCluster, in_time};
 use crate::cluster::{Bus, CoordinationError, Inbox, NodeId};
 
 /// Messages that wait in one inbox, and as many to be sent.
@@ -45,7 +46,7 @@ impl Bus for RedisCluster {
     async fn listen(&self, me: &NodeId) -> Result<Inbox, CoordinationError> {
         let (sender, inbox) = mpsc::channel(WAITING);
         let listener = Listener {
-            client: self.0.client.clone(),
+            address: Arc::clone(&self.0.address),
             channel: self.channel(me),
             inbox: sender,
             lost: Arc::clone(&self.0.lost),
@@ -71,7 +72,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Starts the task that publishes; it ends when this is dropped.
-    pub(super) fn new(connection: ConnectionManager, lost: Arc<Lost>) -> Self {
+    pub(super) fn new(connection: Connection, lost: Arc<Lost>) -> Self {
         let (queue, messages) = mpsc::channel(WAITING);
         let bytes = Arc::new(AtomicUsize::new(0));
         tokio::spawn(publish(connection, messages, Arc::clone(&bytes), Arc::clone(&lost)));
@@ -95,7 +96,7 @@ impl Outbox {
 
 /// Publishes what waits, as much as there is at once.
 async fn publish(
-    mut connection: ConnectionManager,
+    connection: Connection,
     mut messages: mpsc::Receiver<(String, Bytes)>,
     waiting_bytes: Arc<AtomicUsize>,
     lost: Arc<Lost>,
@@ -110,9 +111,10 @@ async fn publish(
             count += 1;
             bytes += message.len();
         }
-        if let Err(error) = in_time(pipeline.query_async::<()>(&mut connection)).await {
+        if let Err(error) = in_time(pipeline.query_async::<()>(&mut connection.get())).await {
             debug!(%error, cause = %error.0, count, "messages to other nodes are lost");
             lost.add(count);
+            connection.failed().await;
         }
         waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -126,7 +128,7 @@ type Subscription = (PubSubSink, PubSubStream);
 
 /// Fills one inbox, through as many subscriptions as it takes.
 struct Listener {
-    client: Client,
+    address: Arc<Address>,
     channel: String,
     inbox: mpsc::Sender<Bytes>,
     lost: Arc<Lost>,
@@ -135,7 +137,7 @@ struct Listener {
 impl Listener {
     async fn subscribe(&self) -> Result<Subscription, CoordinationError> {
         let subscribe = async {
-            let (mut sink, stream) = self.client.get_async_pubsub().await?.split();
+            let (mut sink, stream) = self.address.server().await?.get_async_pubsub().await?.split();
             sink.subscribe(&self.channel).await?;
             RedisResult::Ok((sink, stream))
         };

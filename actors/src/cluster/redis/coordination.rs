@@ -126,8 +126,12 @@ impl RedisCluster {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, CoordinationError> {
-        let mut calls = self.0.calls.clone();
-        in_time(script.invoke_async(&mut calls)).await
+        let mut calls = self.0.calls.get();
+        let answer = in_time(script.invoke_async(&mut calls)).await;
+        if answer.is_err() {
+            self.0.calls.failed().await;
+        }
+        answer
     }
 }
 
