@@ -39,7 +39,7 @@ fn open_tokens(now: Timestamp) -> Condition {
 
 impl Database {
     async fn user(&self, id: Uuid) -> Result<Option<User>, StoreError> {
-        let row = user::Entity::find_by_id(id).one(&self.reader).await.map_err(failed)?;
+        let row = user::Entity::find_by_id(id).one(&self.reader()).await.map_err(failed)?;
         Ok(row.as_ref().map(user_view))
     }
 
@@ -47,7 +47,7 @@ impl Database {
         let noted = api_token::Entity::update_many()
             .col_expr(api_token::Column::LastUsedAt, Expr::value(now.unix_ms()))
             .filter(api_token::Column::TokenHash.eq(token_hash.to_vec()));
-        noted.exec(&self.writer).await.map(drop).map_err(failed)
+        noted.exec(&self.writer()).await.map(drop).map_err(failed)
     }
 }
 
@@ -62,9 +62,10 @@ impl Accounts for Database {
             .add(agent::Column::PreviousKeyHash.eq(key_hash.to_vec()))
             .add(agent::Column::PreviousKeyUntil.gt(now.unix_ms()));
         let keys = Condition::any().add(agent::Column::KeyHash.eq(key_hash.to_vec())).add(previous);
-        let found = agent::Entity::find().filter(keys).one(&self.reader).await.map_err(failed)?;
+        let found = agent::Entity::find().filter(keys).one(&self.reader()).await.map_err(failed)?;
         let Some(agent) = found else { return Ok(None) };
-        let org = org::Entity::find_by_id(agent.org_id).one(&self.reader).await.map_err(failed)?;
+        let org =
+            org::Entity::find_by_id(agent.org_id).one(&self.reader()).await.map_err(failed)?;
         let Some(org) = org else { return Ok(None) };
         Ok(Some(AgentLogin {
             agent_id: AgentId::from_uuid(agent.id),
@@ -77,7 +78,7 @@ impl Accounts for Database {
     async fn user_by_email(&self, email: &str) -> Result<Option<(User, String)>, StoreError> {
         let found = user::Entity::find()
             .filter(user::Column::Email.eq(email.trim().to_lowercase()))
-            .one(&self.reader)
+            .one(&self.reader())
             .await
             .map_err(failed)?;
         Ok(found.map(|row| (user_view(&row), row.password_hash)))
@@ -86,12 +87,12 @@ impl Accounts for Database {
     async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError> {
         let roles = member::Entity::find()
             .filter(member::Column::UserId.eq(user_id.uuid()))
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(failed)?;
         let orgs = org::Entity::find()
             .filter(org::Column::Id.is_in(roles.iter().map(|row| row.org_id)))
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(failed)?;
         let mut memberships = Vec::with_capacity(orgs.len());
@@ -107,7 +108,7 @@ impl Accounts for Database {
 
     async fn role(&self, user_id: UserId, org_id: OrgId) -> Result<Option<Role>, StoreError> {
         let row = member::Entity::find_by_id((org_id.uuid(), user_id.uuid()));
-        let row = row.one(&self.reader).await.map_err(failed)?;
+        let row = row.one(&self.reader()).await.map_err(failed)?;
         row.map(|row| role(&row.role)).transpose()
     }
 
@@ -127,7 +128,7 @@ impl Accounts for Database {
         };
         let row = row.into_active_model().reset_all();
         session::Entity::insert(row)
-            .exec_without_returning(&self.writer)
+            .exec_without_returning(&self.writer())
             .await
             .map(drop)
             .map_err(failed)
@@ -140,7 +141,7 @@ impl Accounts for Database {
     ) -> Result<Option<SessionLogin>, StoreError> {
         let row = session::Entity::find_by_id(cookie_hash.to_vec())
             .filter(session::Column::ExpiresAt.gt(now.unix_ms()))
-            .one(&self.reader)
+            .one(&self.reader())
             .await
             .map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
@@ -156,7 +157,7 @@ impl Accounts for Database {
     async fn end_session(&self, session_id: SessionId) -> Result<(), StoreError> {
         let ended = session::Entity::delete_many()
             .filter(session::Column::Id.eq(session_id.uuid()))
-            .exec(&self.writer)
+            .exec(&self.writer())
             .await;
         ended.map(drop).map_err(failed)
     }
@@ -172,7 +173,7 @@ impl Accounts for Database {
             .select_only()
             .column(session::Column::Id)
             .into_tuple()
-            .one(&self.reader)
+            .one(&self.reader())
             .await
             .map_err(failed)?;
         Ok(open.is_some())
@@ -185,7 +186,7 @@ impl Accounts for Database {
     ) -> Result<Option<TokenLogin>, StoreError> {
         let row = api_token::Entity::find_by_id(token_hash.to_vec())
             .filter(open_tokens(now))
-            .one(&self.reader)
+            .one(&self.reader())
             .await
             .map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
@@ -208,7 +209,7 @@ impl Accounts for Database {
             .select_only()
             .column(api_token::Column::Id)
             .into_tuple()
-            .one(&self.reader)
+            .one(&self.reader())
             .await
             .map_err(failed)?;
         Ok(good.is_some())

@@ -29,7 +29,8 @@ impl Claims for Database {
         let (database, node) = (self.clone(), node.clone());
         // In a task of its own, as in `load`: whoever asked may hang up. The claim then still ends, and its epochs
         // are nobody's; that can only end somebody's homes early, never let two write.
-        let claiming = tokio::spawn(async move { claim(&database, &node, &shards).await });
+        let claiming =
+            tokio::spawn(async move { database.bounded(claim(&database, &node, &shards)).await });
         claiming.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
     }
 }

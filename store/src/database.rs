@@ -1,21 +1,26 @@
 //! The connections to one database.
 
+mod pools;
+mod server;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulse_actors::ports::StoreError;
 use sea_orm::sqlx::pool::PoolOptions;
-use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
 };
-use sea_orm::sqlx::{self, ConnectOptions as _, Postgres, Sqlite};
+use sea_orm::sqlx::{self, ConnectOptions as _, Sqlite};
 use sea_orm::{
     AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
     SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
+use self::pools::{Guarded, Pools, Shared};
+use self::server::Servers;
 use crate::error::is_unavailable;
 use crate::rows::PREPARED_MAX;
 use crate::seal::{Sealer, SecretKey};
@@ -26,9 +31,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ALONE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a caller waits for a free connection, or for the database to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// PostgreSQL ends a transaction that its process leaves alone for this long, in milliseconds. A process that is paused
-/// holds locks on its shards, and others could not take them; none that runs waits so long between two statements.
-const ABANDONED_AFTER_MS: &str = "3000";
 /// Pages that SQLite's log grows to before it is folded into the file: 32 MiB. Rows that are rewritten again
 /// and again are then folded in once, not once a mebibyte; a start after a crash reads at most this much.
 const CHECKPOINT_PAGES: &str = "8192";
@@ -95,18 +97,13 @@ pub enum ConnectError {
 /// One database. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// Holds the journal's transactions. SQLite has one writer at a time, so there this is the only connection
-    /// that writes, and all writers of the process wait for it in turn.
-    pub(crate) journal: DatabaseConnection,
-    /// For all other writes.
-    pub(crate) writer: DatabaseConnection,
-    /// For reads.
-    pub(crate) reader: DatabaseConnection,
+    shared: Arc<Shared>,
     pub(crate) sealer: Arc<Sealer>,
 }
 
 impl Database {
-    /// Connects to `sqlite://path` (creating the file) or `postgres://…`. Does not migrate.
+    /// Connects to `sqlite://path` (creating the file) or `postgres://host,host/name`, of whose hosts the one is used that
+    /// can write, and another when that changes. Does not migrate.
     ///
     /// # Errors
     ///
@@ -116,10 +113,20 @@ impl Database {
         match url.split_once(':') {
             Some(("sqlite", _)) => sqlite(url, options.connections_max, sealer).await,
             Some(("postgres" | "postgresql", _)) => {
-                postgres(url, options.connections_max, sealer).await
+                let servers = Servers::parse(url, options.connections_max)?;
+                Ok(Self { shared: servers.connect().await?, sealer })
             }
             _ => Err(ConnectError::Url(None)),
         }
+    }
+
+    /// Checks a `postgres://` address, which may name several hosts, without connecting.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ConnectError::Url`] if it is none.
+    pub fn check_postgres(url: &str) -> Result<(), ConnectError> {
+        Servers::parse(url, 1).map(drop)
     }
 
     /// Connects to `sqlite://path`, whose file must be there, and keeps every other process out of it until the
@@ -151,7 +158,8 @@ impl Database {
         })?;
         let only = DatabaseConnection::from(pool);
         let sealer = Arc::new(Sealer::new(Vec::new()));
-        Ok(Self { journal: only.clone(), writer: only.clone(), reader: only, sealer })
+        let pools = Pools { journal: only.clone(), writer: only.clone(), reader: only };
+        Ok(Self { shared: Arc::new(Shared::new(pools)), sealer })
     }
 
     /// Brings the schema up to date. Several processes may do so at once.
@@ -167,9 +175,11 @@ impl Database {
             ..backoff::ExponentialBackoff::default()
         };
         let attempt = || async {
-            pulse_migrations::up(&self.writer).await.map_err(|error| match is_unavailable(&error) {
-                true => backoff::Error::transient(error),
-                false => backoff::Error::permanent(error),
+            pulse_migrations::up(&self.shared.pools().writer).await.map_err(|error| {
+                match is_unavailable(&error) {
+                    true => backoff::Error::transient(error),
+                    false => backoff::Error::permanent(error),
+                }
             })
         };
         let migrated = backoff::future::retry(policy, attempt).await;
@@ -179,7 +189,7 @@ impl Database {
     /// Which database it is.
     #[must_use]
     pub fn kind(&self) -> DatabaseKind {
-        match self.reader.get_database_backend() {
+        match self.shared.pools().reader.get_database_backend() {
             DbBackend::Sqlite => DatabaseKind::Sqlite,
             _ => DatabaseKind::Postgres,
         }
@@ -191,15 +201,50 @@ impl Database {
     ///
     /// Returns [`ConnectError::Unavailable`] if a connection did not end in order; nothing committed is lost.
     pub async fn close(self) -> Result<(), ConnectError> {
-        for connection in [self.reader, self.writer, self.journal] {
+        let Pools { journal, writer, reader } = self.shared.close();
+        for connection in [reader, writer, journal] {
             connection.close().await.map_err(|error| ConnectError::Unavailable(Box::new(error)))?;
         }
         Ok(())
     }
 
+    /// Whether the server stopped answering, or is a standby by now, and none that can write was found yet.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.shared.is_lost()
+    }
+
+    /// For reads.
+    pub(crate) fn reader(&self) -> Guarded {
+        Guarded::new(&self.shared, |pools| &pools.reader)
+    }
+
+    /// For writes that are one statement.
+    pub(crate) fn writer(&self) -> Guarded {
+        Guarded::new(&self.shared, |pools| &pools.writer)
+    }
+
+    /// For the journal's transactions.
+    pub(crate) fn journal(&self) -> DatabaseConnection {
+        self.shared.pools().journal
+    }
+
+    /// Does some work in transactions, unless the server stops answering meanwhile: then whether it was done is not
+    /// known.
+    ///
+    /// # Errors
+    ///
+    /// The work's own, or [`StoreError::Unavailable`].
+    pub(crate) async fn bounded<T, E: From<StoreError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.shared.bounded(work).await
+    }
+
     /// A transaction that writes; takes SQLite's lock at once, so that it cannot fail half way for want of it.
     pub(crate) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
-        begin_write(&self.writer).await
+        begin_write(&self.shared.pools().writer).await
     }
 
     /// A transaction whose reads all see the same moment.
@@ -212,7 +257,7 @@ impl Database {
                 sqlite_transaction_mode: None,
             },
         };
-        self.reader.begin_with_options(options).await
+        self.shared.pools().reader.begin_with_options(options).await
     }
 }
 
@@ -259,7 +304,8 @@ async fn sqlite(
     let reader =
         first_connection(|| pool::<Sqlite>(connections_max).connect_with(read.clone())).await?;
     let writer = DatabaseConnection::from(writer);
-    Ok(Database { journal: writer.clone(), writer, reader: reader.into(), sealer })
+    let pools = Pools { journal: writer.clone(), writer, reader: reader.into() };
+    Ok(Database { shared: Arc::new(Shared::new(pools)), sealer })
 }
 
 /// Opens a pool, waiting a moment for another process that is just creating the same database.
@@ -294,27 +340,4 @@ fn open_file(path: &Path) -> Result<(), ConnectError> {
     // An empty file is an empty database; what is there already stays as it is.
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
     opened.map(drop).map_err(|source| ConnectError::File { path: path.to_owned(), source })
-}
-
-async fn postgres(
-    url: &str,
-    connections_max: u32,
-    sealer: Arc<Sealer>,
-) -> Result<Database, ConnectError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| ConnectError::Url(Some(Box::new(error))))?
-        .application_name("pulse-hub")
-        .options([
-            // Whatever the server's default is: a commit is confirmed when it is on disk.
-            ("synchronous_commit", "on"),
-            ("idle_in_transaction_session_timeout", ABANDONED_AFTER_MS),
-        ])
-        .statement_cache_capacity(PREPARED_MAX)
-        .disable_statement_logging();
-    let journal = first_connection(|| pool::<Postgres>(1).connect_with(options.clone())).await?;
-    let shared =
-        first_connection(|| pool::<Postgres>(connections_max).connect_with(options.clone()))
-            .await?;
-    let writer = DatabaseConnection::from(shared);
-    Ok(Database { journal: journal.into(), reader: writer.clone(), writer, sealer })
 }

@@ -33,7 +33,7 @@ pub(crate) async fn list(
         select = select.filter(delivery::Column::Id.lt(before.uuid()));
     }
     let select = select.order_by_desc(delivery::Column::Id).limit(u64::from(limit));
-    let rows = select.all(&store.reader).await.map_err(failed)?;
+    let rows = select.all(&store.reader()).await.map_err(failed)?;
     let records: Vec<DeliveryRecord> = read_all(rows, &store.sealer)?;
     let mut attempts = attempts(store, org_id, &records).await?;
     let views = records.iter().map(|record| {
@@ -48,7 +48,7 @@ pub(crate) async fn one(
     delivery_id: DeliveryId,
 ) -> Result<Option<(DeliveryRecord, Delivery)>, StoreError> {
     let row = delivery::Entity::find_by_id((org_id.uuid(), delivery_id.uuid()));
-    let Some(row) = row.one(&store.reader).await.map_err(failed)? else { return Ok(None) };
+    let Some(row) = row.one(&store.reader()).await.map_err(failed)? else { return Ok(None) };
     let record = DeliveryRecord::read(row, &store.sealer)?;
     let mut attempts = attempts(store, org_id, std::slice::from_ref(&record)).await?;
     let view = delivery_view(&record, attempts.remove(&delivery_id.uuid()).unwrap_or_default());
@@ -69,7 +69,7 @@ async fn attempts(
         .filter(attempt::Column::OrgId.eq(org_id.uuid()))
         .filter(attempt::Column::DeliveryId.is_in(deliveries.iter().map(|one| one.id.uuid())))
         .order_by_asc(attempt::Column::Id)
-        .all(&store.reader)
+        .all(&store.reader())
         .await
         .map_err(failed)?;
     for row in rows {
@@ -107,14 +107,14 @@ pub(crate) async fn due(
     let due = unfinished(org_id, channel_id)
         .filter(delivery::Column::NextAttemptAt.lte(now.unix_ms()))
         .limit(u64::from(limit));
-    let rows = due.all(&store.reader).await.map_err(failed)?;
+    let rows = due.all(&store.reader()).await.map_err(failed)?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     let events = event::Entity::find()
         .filter(event::Column::OrgId.eq(org_id.uuid()))
         .filter(event::Column::Seq.is_in(rows.iter().map(|row| row.event_seq)))
-        .all(&store.reader)
+        .all(&store.reader())
         .await
         .map_err(failed)?;
     let events: Result<HashMap<u64, JournalEvent>, StoreError> =
@@ -137,7 +137,7 @@ pub(crate) async fn next_due_at(
         .select_only()
         .column(delivery::Column::NextAttemptAt)
         .into_tuple::<i64>();
-    let next = next.one(&store.reader).await.map_err(failed)?;
+    let next = next.one(&store.reader()).await.map_err(failed)?;
     Ok(next.map(Timestamp::from_unix_ms))
 }
 
@@ -149,7 +149,7 @@ pub(crate) async fn channels(store: &Database) -> Result<Vec<(OrgId, ChannelId)>
         .column(delivery::Column::ChannelId)
         .distinct()
         .into_tuple()
-        .all(&store.reader)
+        .all(&store.reader())
         .await
         .map_err(failed)?;
     let pairs = pairs.into_iter();

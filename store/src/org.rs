@@ -101,7 +101,7 @@ impl Database {
         select: Select<E>,
         column: E::Column,
     ) -> Result<Vec<Uuid>, DbErr> {
-        select.select_only().column(column).distinct().into_tuple().all(&self.reader).await
+        select.select_only().column(column).distinct().into_tuple().all(&self.reader()).await
     }
 }
 
@@ -112,16 +112,19 @@ impl OrgStore for Database {
         // In a task of its own: whoever asked may hang up, and a `begin` that is dropped half way leaves its
         // connection inside a transaction for the next one who gets it.
         let loading = tokio::spawn(async move {
-            let snapshot = database.begin_read().await.map_err(failed)?;
-            let image = database.image(&snapshot, org_id).await?;
-            snapshot.commit().await.map_err(failed)?;
-            Ok(image)
+            let loaded = async {
+                let snapshot = database.begin_read().await.map_err(failed)?;
+                let image = database.image(&snapshot, org_id).await?;
+                snapshot.commit().await.map_err(failed)?;
+                Ok(image)
+            };
+            database.bounded(loaded).await
         });
         loading.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
     }
 
     async fn org(&self, org_id: OrgId) -> Result<Option<OrgRecord>, StoreError> {
-        let row = org::Entity::find_by_id(org_id.uuid()).one(&self.reader).await;
+        let row = org::Entity::find_by_id(org_id.uuid()).one(&self.reader()).await;
         row.map_err(failed)?.map(|row| OrgRecord::read(row, &self.sealer)).transpose()
     }
 
@@ -145,7 +148,7 @@ impl OrgStore for Database {
             .select_only()
             .column(org::Column::Id)
             .into_tuple()
-            .all(&self.reader)
+            .all(&self.reader())
             .await
             .map_err(failed)?;
         Ok(ids.into_iter().map(OrgId::from_uuid).collect())
@@ -164,7 +167,7 @@ impl OrgStore for Database {
             .filter(event::Column::Seq.gt(after))
             .order_by_asc(event::Column::Seq)
             .limit(u64::from(limit));
-        let rows = events.all(&self.reader).await.map_err(failed)?;
+        let rows = events.all(&self.reader()).await.map_err(failed)?;
         rows.into_iter().map(read_event).collect()
     }
 
@@ -177,8 +180,8 @@ impl OrgStore for Database {
         };
         let oldest = of_org().order_by_asc(event::Column::Seq);
         let newest = of_org().order_by_desc(event::Column::Seq);
-        let oldest: Option<i64> = oldest.into_tuple().one(&self.reader).await.map_err(failed)?;
-        let newest: Option<i64> = newest.into_tuple().one(&self.reader).await.map_err(failed)?;
+        let oldest: Option<i64> = oldest.into_tuple().one(&self.reader()).await.map_err(failed)?;
+        let newest: Option<i64> = newest.into_tuple().one(&self.reader()).await.map_err(failed)?;
         let read = |seq: Option<i64>| number(seq.unwrap_or(0), "journal number");
         Ok((read(oldest)?, read(newest)?))
     }
@@ -228,7 +231,7 @@ impl OrgStore for Database {
         channel_id: ChannelId,
     ) -> Result<Option<ChannelRecord>, StoreError> {
         let row = channel::Entity::find_by_id((org_id.uuid(), channel_id.uuid()));
-        let row = row.one(&self.reader).await.map_err(failed)?;
+        let row = row.one(&self.reader()).await.map_err(failed)?;
         row.map(|row| ChannelRecord::read(row, &self.sealer)).transpose()
     }
 
@@ -247,13 +250,13 @@ impl OrgStore for Database {
         }
         let commands = commands.order_by_desc(command::Column::Id).limit(u64::from(limit));
         let records: Vec<CommandRecord> =
-            read_all(commands.all(&self.reader).await.map_err(failed)?, &self.sealer)?;
+            read_all(commands.all(&self.reader()).await.map_err(failed)?, &self.sealer)?;
         Ok(records.into_iter().map(command_view).collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let backend = self.reader.get_database_backend();
-        let answer = self.reader.query_one_raw(Statement::from_string(backend, "SELECT 1")).await;
+        let backend = self.reader().get_database_backend();
+        let answer = self.reader().query_one_raw(Statement::from_string(backend, "SELECT 1")).await;
         answer.map(drop).map_err(failed)
     }
 }

@@ -56,7 +56,7 @@ impl Retention {
             .select_only()
             .column(head::Column::OrgId)
             .into_tuple()
-            .all(&self.database.reader)
+            .all(&self.database.reader())
             .await
             .map_err(failed)?;
         for org in orgs {
@@ -107,12 +107,12 @@ impl Retention {
     async fn prune_logins(&self, now: Timestamp) -> Result<Pruned, DbErr> {
         let sessions = session::Entity::delete_many()
             .filter(session::Column::ExpiresAt.lte(now.unix_ms()))
-            .exec(&self.database.writer)
+            .exec(&self.database.writer())
             .await?
             .rows_affected;
         let tokens = api_token::Entity::delete_many()
             .filter(api_token::Column::ExpiresAt.lte(now.unix_ms()))
-            .exec(&self.database.writer)
+            .exec(&self.database.writer())
             .await?
             .rows_affected;
         Ok(Pruned { sessions, tokens, ..Pruned::default() })

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use url::Url;
-
 use super::keys;
 use super::source::Check;
 
@@ -102,10 +100,10 @@ fn database(text: &str) -> Result<Database, String> {
     if let Some(path) = text.strip_prefix("sqlite://") {
         return sqlite(path);
     }
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => postgres(&url),
-        _ => Err("begins with neither sqlite:// nor postgres://".to_owned()),
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return postgres(text);
     }
+    Err("begins with neither sqlite:// nor postgres://".to_owned())
 }
 
 fn sqlite(path: &str) -> Result<Database, String> {
@@ -123,9 +121,16 @@ fn sqlite(path: &str) -> Result<Database, String> {
     Ok(Database::Sqlite { path })
 }
 
-fn postgres(url: &Url) -> Result<Database, String> {
-    if url.path().trim_matches('/').is_empty() {
+/// Not read as a URL: it may name several hosts.
+fn postgres(text: &str) -> Result<Database, String> {
+    let address = text.split('?').next().unwrap_or_default();
+    let name = address.splitn(4, '/').nth(3).unwrap_or_default();
+    if name.trim_matches('/').is_empty() {
         return Err("the URL names no database, as in postgres://user@host/pulse".to_owned());
     }
-    Ok(Database::Postgres { url: url.to_string() })
+    pulse_store::Database::check_postgres(text).map_err(|_| {
+        "is no postgres://user@host,host/name; of target_session_attrs only read-write is known"
+            .to_owned()
+    })?;
+    Ok(Database::Postgres { url: text.to_owned() })
 }

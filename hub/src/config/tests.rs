@@ -91,6 +91,8 @@ fn each_wrong_value_is_named_with_its_key_what_is_wrong_and_an_example() {
         ("PULSE_DATABASE_URL", "sqlite://.", "is a folder"),
         ("PULSE_DATABASE_URL", "sqlite://pulse.db?mode=ro", "and nothing else"),
         ("PULSE_DATABASE_URL", "postgres://127.0.0.1", "names no database"),
+        ("PULSE_DATABASE_URL", "postgres://a,b:x/pulse", "is no postgres://"),
+        ("PULSE_DATABASE_URL", "postgres://a,b/pulse?target_session_attrs=any", "only read-write"),
         ("PULSE_REDIS_URL", "http://127.0.0.1", "none of redis://"),
         ("PULSE_REDIS_URL", "redis+sentinel://a:26379", "names no primary"),
         ("PULSE_REDIS_URL", "redis://127.0.0.1:6379", "needs PostgreSQL"),
@@ -259,9 +261,12 @@ fn postgres_needs_a_secret_key_and_two_may_be_given_to_rotate() {
 #[test]
 fn the_printed_configuration_reads_back_and_shows_no_secret() {
     let config = load(&[
-        ("PULSE_DATABASE_URL", "postgres://pulse:hunter2@127.0.0.1/pulse"),
+        ("PULSE_DATABASE_URL", "postgres://pulse:hunter2@127.0.0.1:1,127.0.0.2:2/pulse"),
         ("PULSE_SECRET_KEY", SECRET),
-        ("PULSE_REDIS_URL", "redis+sentinel://u:hunter2@a:26379,b:26380/pulse?sentinel_password=hunter2"),
+        (
+            "PULSE_REDIS_URL",
+            "redis+sentinel://u:hunter2@a:26379,b:26380/pulse?sentinel_password=hunter2",
+        ),
         ("PULSE_EGRESS_ALLOW", "127.0.0.0/8, 10.0.0.0/8"),
         ("PULSE_HEARTBEAT_TIMEOUT_MS", "15000"),
     ])

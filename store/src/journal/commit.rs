@@ -8,8 +8,8 @@ use pulse_actors::ports::StoreError;
 use pulse_protocol::ids::{AgentId, OrgId};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, TableRef, ValueTuple};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait, QueryFilter, Statement, Value, Values,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
+    Statement, Value, Values,
 };
 use tokio::time::timeout;
 
@@ -54,7 +54,7 @@ impl From<DbErr> for Fault {
 
 /// Writes plans.
 pub(super) struct Committer {
-    db: DatabaseConnection,
+    database: Database,
     sealer: Arc<Sealer>,
     fences: Fences,
     statements: Statements,
@@ -63,23 +63,23 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(database: &Database) -> Self {
-        let db = database.journal.clone();
+        let backend = database.journal().get_database_backend();
         let sealer = Arc::clone(&database.sealer);
-        let fences = Fences::new(db.get_database_backend());
-        let statements = Statements::new(db.get_database_backend());
-        Self { db, sealer, fences, statements, head_texts: HashMap::new() }
+        let (fences, statements) = (Fences::new(backend), Statements::new(backend));
+        Self { database: database.clone(), sealer, fences, statements, head_texts: HashMap::new() }
     }
 
     /// Commits the plan, or leaves nothing of it.
     pub(super) async fn commit(&mut self, plan: &Plan<'_>) -> Result<(), Fault> {
-        let written = timeout(COMMIT_TIMEOUT, self.write(plan)).await;
+        let database = self.database.clone();
+        let written = timeout(COMMIT_TIMEOUT, database.bounded(self.write(plan))).await;
         written.unwrap_or_else(|elapsed| {
             Err(Fault::Unavailable(StoreError::Unavailable(Box::new(elapsed))))
         })
     }
 
     async fn write(&mut self, plan: &Plan<'_>) -> Result<(), Fault> {
-        let transaction = begin_write(&self.db).await?;
+        let transaction = begin_write(&self.database.journal()).await?;
         let written = self.write_all(&transaction, plan).await;
         match written {
             Ok(()) => Ok(transaction.commit().await?),
@@ -129,7 +129,7 @@ impl Committer {
     }
 
     fn heads_statement(&mut self, heads: &[Head]) -> Result<Statement, StoreError> {
-        let backend = self.db.get_database_backend();
+        let backend = self.database.journal().get_database_backend();
         let mut values: Vec<Value> = Vec::with_capacity(heads.len() * 3);
         for head in heads {
             values.push(head.org_id.uuid().into());

@@ -69,7 +69,7 @@ async fn a_full_disk_fails_the_whole_group_and_the_next_one_is_taken() {
     store.migrate().await.unwrap();
     let (red, blue) = (new_org(&store, "Red", 1).await, new_org(&store, "Blue", 2).await);
     // SQLite raises a limit below the present size to that size: no page can be added.
-    store.journal.execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();
+    store.journal().execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();
     let writer = JournalWriter::start(&store, JournalOptions::default());
     // One thread: the journal's task sees both at once.
     let mut told = [submit(&writer, red, 1 << 20), submit(&writer, blue, 1)];
@@ -77,7 +77,7 @@ async fn a_full_disk_fails_the_whole_group_and_the_next_one_is_taken() {
         assert_eq!(next(told).await, Err(true));
     }
 
-    store.journal.execute_unprepared("PRAGMA max_page_count = 1000000").await.unwrap();
+    store.journal().execute_unprepared("PRAGMA max_page_count = 1000000").await.unwrap();
     for org_id in [red, blue] {
         assert_eq!(next(&mut submit(&writer, org_id, 1 << 20)).await, Ok(1));
     }
