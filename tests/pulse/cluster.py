@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from .agent import Agent
 from .hub import Hub, free_port
+from .proxy import Proxy
 from .rest import Account
 from .waiting import until
 
@@ -38,17 +41,22 @@ class Redis:
 class Cluster:
     """Three nodes, started one after another."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, server_url: str) -> None:
         self.redis = Redis(folder)
-        self.nodes = []
+        self.nodes: list[Hub] = []
         for name in ("one", "two", "three"):
             (folder / name).mkdir()
+            database_url, redis_url = self.urls(name, server_url)
             settings = {
-                "PULSE_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}",
+                "PULSE_REDIS_URL": redis_url,
                 "PULSE_NODE_ID": name,
                 "PULSE_OFFLINE_GRACE_MS": "5000",
             }
             self.nodes.append(Hub(folder / name, database_url, settings))
+
+    def urls(self, _name: str, database_url: str) -> tuple[str, str]:
+        """Where this node finds PostgreSQL and Redis."""
+        return database_url, f"redis://127.0.0.1:{self.redis.port}"
 
     def start(self) -> Cluster:
         for node in self.nodes:
@@ -85,10 +93,51 @@ class Cluster:
             homes.add(self.home(made[-1]))
         return made
 
+    def account_of_each(self) -> list[Account]:
+        """New orgs, one at home on each node."""
+        return list({self.home(account): account for account in self.accounts()}.values())
+
+    def shares(self) -> list[int]:
+        """How many shards each node has."""
+        return [self.shards(node) for node in self.nodes]
+
     def end(self) -> None:
         for node in self.nodes:
             node.kill()
         self.redis.kill()
+
+
+@dataclass
+class Wires:
+    """What one node reaches the servers through."""
+
+    postgres: Proxy
+    redis: Proxy
+
+    def __iter__(self) -> Iterator[Proxy]:
+        return iter((self.postgres, self.redis))
+
+
+class WiredCluster(Cluster):
+    """Each node reaches PostgreSQL and Redis through wires of its own, which can be cut."""
+
+    def __init__(self, folder: Path, server_url: str) -> None:
+        self.wires: list[Wires] = []
+        super().__init__(folder, server_url)
+
+    def urls(self, _name: str, database_url: str) -> tuple[str, str]:
+        server = urlsplit(database_url)
+        assert server.port and server.username
+        wires = Wires(Proxy(server.port), Proxy(self.redis.port))
+        self.wires.append(wires)
+        through_wire = server._replace(netloc=f"{server.username}@127.0.0.1:{wires.postgres.port}")
+        return urlunsplit(through_wire), f"redis://127.0.0.1:{wires.redis.port}"
+
+    def end(self) -> None:
+        super().end()
+        for wires in self.wires:
+            for wire in wires:
+                wire.end()
 
 
 def through(account: Account, node: Hub) -> Account:

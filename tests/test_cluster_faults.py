@@ -1,0 +1,143 @@
+"""Three nodes under the faults that networks, databases and disks have: nothing acked is lost, nothing is said twice,
+nobody is told that an agent is offline which is not, and the cluster recovers by itself.
+
+Each test has agents, dashboards and writers at every node, for an org at home on each, all the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import make_database
+from pulse.cluster import TAKEN_OVER_WITHIN_S, WiredCluster
+from pulse.hub import Hub
+from pulse.proxy import Fault, Proxy, messages
+from pulse.traffic import Traffic, Worker
+from pulse.waiting import until
+
+# Printed with every run; this only says when something hangs for good.
+RECOVERED_WITHIN_S = 45
+FAULTS = pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
+
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[WiredCluster]:
+    url, drop = make_database("postgres", tmp_path)
+    cluster = WiredCluster(tmp_path, url)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.end()
+        drop()
+
+
+@pytest.fixture
+def traffic(cluster: WiredCluster) -> Iterator[Traffic]:
+    with Traffic(cluster.account_of_each(), cluster.nodes) as traffic:
+        yield traffic
+
+
+def at(*nodes: Hub) -> Callable[[Worker], bool]:
+    """Whose hub is one of these."""
+    return lambda worker: any(f" {node.url} " in worker.name for node in nodes)
+
+
+def until_ready_is(status: int, traffic: Traffic, *nodes: Hub) -> None:
+    until(
+        f"readiness is {status}", lambda: all(traffic.readiness_of(node).latest() == status for node in nodes),
+        within_s=TAKEN_OVER_WITHIN_S,
+    )
+
+
+def recover(cluster: WiredCluster, traffic: Traffic, shares: list[int], heal: Callable[[], None], record: Record) -> None:
+    """Ends the fault; measures until everybody is served by everybody and each node has the share it had."""
+    began = time.monotonic()
+    heal()
+    healed = time.monotonic()
+    traffic.until_served(healed, within_s=RECOVERED_WITHIN_S)
+    record("served again after", f"{time.monotonic() - began:.1f} s")
+    until("all are ready", lambda: all(one.latest() == 200 for one in traffic.readiness), RECOVERED_WITHIN_S)
+    until("the shares are as before", lambda: cluster.shares() == shares, RECOVERED_WITHIN_S)
+    record("shards even again after", f"{time.monotonic() - began:.1f} s")
+
+
+@FAULTS
+def test_a_node_without_redis(cluster: WiredCluster, traffic: Traffic, fault: Fault, record_property: Record) -> None:
+    *others, lonely = cluster.nodes
+    wire, shares = cluster.wires[2].redis, cluster.shares()
+    began = time.monotonic()
+    wire.break_off(fault)
+    until("the others have all", lambda: sum(map(cluster.shards, others)) == 1024, within_s=TAKEN_OVER_WITHIN_S)
+    until_ready_is(503, traffic, lonely)
+    record_property("not ready after", f"{time.monotonic() - began:.1f} s")
+    traffic.until_served(time.monotonic(), at(*others))
+    recover(cluster, traffic, shares, wire.heal, record_property)
+    assert not any(traffic.readiness_of(node).said(503, began) for node in others)
+    traffic.end()
+
+
+@FAULTS
+def test_a_node_without_postgres(cluster: WiredCluster, traffic: Traffic, fault: Fault, record_property: Record) -> None:
+    *others, lonely = cluster.nodes
+    wire, shares = cluster.wires[2].postgres, cluster.shares()
+    began = time.monotonic()
+    wire.break_off(fault)
+    until_ready_is(503, traffic, lonely)
+    record_property("not ready after", f"{time.monotonic() - began:.1f} s")
+    elsewhere = [account.org_id for account in traffic.accounts if cluster.home(account) != "three"]
+    assert elsewhere
+    served = at(*others)
+    traffic.until_served(time.monotonic(), lambda worker: served(worker) and worker.name.split()[-1] in elsewhere)
+    recover(cluster, traffic, shares, wire.heal, record_property)
+    assert not any(traffic.readiness_of(node).said(503, began) for node in others)
+    traffic.end()
+
+
+def test_a_node_cut_off_from_its_peers(cluster: WiredCluster, traffic: Traffic, record_property: Record) -> None:
+    wire, shares = cluster.wires[2].redis, cluster.shares()
+    wire.break_off(Fault.BLACKHOLE, messages)
+    # Long enough that every line is known to be silent.
+    traffic.until_served(time.monotonic() + 8, at(*cluster.nodes[:2]))
+    recover(cluster, traffic, shares, wire.heal, record_property)
+    traffic.end()
+
+
+def test_a_slow_redis_slows_but_breaks_nothing(cluster: WiredCluster, traffic: Traffic, record_property: Record) -> None:
+    shares, began = cluster.shares(), time.monotonic()
+    for wires in cluster.wires:
+        wires.redis.delay_s = 0.1
+    traffic.until_served(time.monotonic() + 10)
+    assert not any(one.said(503, began) for one in traffic.readiness)
+    assert cluster.shares() == shares
+
+    def heal() -> None:
+        for wires in cluster.wires:
+            wires.redis.heal()
+
+    recover(cluster, traffic, shares, heal, record_property)
+    assert all(answer.status == 200 for writer in traffic.writers for answer in writer.answers)
+    traffic.end()
+
+
+@pytest.mark.parametrize("delay_s", [1.0, 2.0])
+def test_a_redis_too_slow_for_leases_is_as_good_as_none(
+    cluster: WiredCluster, traffic: Traffic, delay_s: float, record_property: Record
+) -> None:
+    shares, began = cluster.shares(), time.monotonic()
+    for wires in cluster.wires:
+        wires.redis.delay_s = delay_s
+    until_ready_is(503, traffic, *cluster.nodes)
+    record_property("not ready after", f"{time.monotonic() - began:.1f} s")
+
+    def heal() -> None:
+        for wires in cluster.wires:
+            wires.redis.heal()
+
+    recover(cluster, traffic, shares, heal, record_property)
+    traffic.end()
