@@ -6,18 +6,24 @@ Each test has agents, dashboards and writers at every node, for an org at home o
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
+import psycopg
 import pytest
 from conftest import make_database
-from pulse.cluster import TAKEN_OVER_WITHIN_S, WiredCluster
-from pulse.hub import Hub
-from pulse.proxy import Fault, Proxy, messages
+from pulse.balancer import Balancer
+from pulse.cluster import TAKEN_OVER_WITHIN_S, Cluster, WiredCluster
+from pulse.disk import SmallDisk
+from pulse.hub import Hub, free_port
+from pulse.proxy import Fault, messages
 from pulse.traffic import Traffic, Worker
 from pulse.waiting import until
+from services import Postgres
 
 # Printed with every run; this only says when something hangs for good.
 RECOVERED_WITHIN_S = 45
@@ -55,7 +61,7 @@ def until_ready_is(status: int, traffic: Traffic, *nodes: Hub) -> None:
     )
 
 
-def recover(cluster: WiredCluster, traffic: Traffic, shares: list[int], heal: Callable[[], None], record: Record) -> None:
+def recover(cluster: Cluster, traffic: Traffic, shares: list[int], heal: Callable[[], None], record: Record) -> None:
     """Ends the fault; measures until everybody is served by everybody and each node has the share it had."""
     began = time.monotonic()
     heal()
@@ -77,6 +83,7 @@ def test_a_node_without_redis(cluster: WiredCluster, traffic: Traffic, fault: Fa
     until_ready_is(503, traffic, lonely)
     record_property("not ready after", f"{time.monotonic() - began:.1f} s")
     traffic.until_served(time.monotonic(), at(*others))
+    traffic.until_answered(time.monotonic(), lonely)
     recover(cluster, traffic, shares, wire.heal, record_property)
     assert not any(traffic.readiness_of(node).said(503, began) for node in others)
     traffic.end()
@@ -94,6 +101,7 @@ def test_a_node_without_postgres(cluster: WiredCluster, traffic: Traffic, fault:
     assert elsewhere
     served = at(*others)
     traffic.until_served(time.monotonic(), lambda worker: served(worker) and worker.name.split()[-1] in elsewhere)
+    traffic.until_answered(time.monotonic(), lonely)
     recover(cluster, traffic, shares, wire.heal, record_property)
     assert not any(traffic.readiness_of(node).said(503, began) for node in others)
     traffic.end()
@@ -134,6 +142,8 @@ def test_a_redis_too_slow_for_leases_is_as_good_as_none(
         wires.redis.delay_s = delay_s
     until_ready_is(503, traffic, *cluster.nodes)
     record_property("not ready after", f"{time.monotonic() - began:.1f} s")
+    for node in cluster.nodes:
+        traffic.until_answered(time.monotonic(), node)
 
     def heal() -> None:
         for wires in cluster.wires:
@@ -141,3 +151,112 @@ def test_a_redis_too_slow_for_leases_is_as_good_as_none(
 
     recover(cluster, traffic, shares, heal, record_property)
     traffic.end()
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """Where another user may put a server's files: the folders of pytest are its owner's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="pulse-postgres-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_postgres_killed_and_restarted(tmp_path: Path, server_folder: Path, record_property: Record) -> None:
+    with ExitStack() as stack:
+        server = Postgres(server_folder, free_port())
+        stack.callback(server.stop)
+        server.start()
+        cluster = Cluster(tmp_path, server.url)
+        stack.callback(cluster.end)
+        cluster.start()
+        traffic = stack.enter_context(Traffic(cluster.account_of_each(), cluster.nodes))
+        shares, began = cluster.shares(), time.monotonic()
+        server.kill()
+        until_ready_is(503, traffic, *cluster.nodes)
+        record_property("not ready after", f"{time.monotonic() - began:.1f} s")
+        for node in cluster.nodes:
+            traffic.until_answered(time.monotonic(), node)
+        recover(cluster, traffic, shares, server.start, record_property)
+        traffic.end()
+
+
+def test_no_room_for_the_tables(tmp_path: Path, server_folder: Path, record_property: Record) -> None:
+    """PostgreSQL stays up and refuses what would need another page."""
+    with ExitStack() as stack:
+        disk = SmallDisk(server_folder / "disk", size_mib=64)
+        stack.callback(disk.end)
+        server = Postgres(server_folder, free_port())
+        stack.callback(server.stop)
+        server.start()
+        shutil.chown(disk.folder, *([server.data.owner()] * 2))
+        with psycopg.connect(server.url, autocommit=True) as operator:
+            operator.execute(f"CREATE TABLESPACE small LOCATION '{disk.folder}'")
+            operator.execute("CREATE DATABASE small TABLESPACE small")
+        cluster = Cluster(tmp_path, server.url.removesuffix("postgres") + "small")
+        stack.callback(cluster.end)
+        cluster.start()
+        traffic = stack.enter_context(Traffic(cluster.account_of_each(), cluster.nodes))
+        shares = cluster.shares()
+        disk.fill()
+        refused = [time.monotonic()] * len(cluster.nodes)
+        until("writes are refused", lambda: all(
+            any(one.status == 503 for one in writer.answers) for writer in traffic.writers
+        ))
+        record_property("writes refused", len(refused))
+        recover(cluster, traffic, shares, disk.free, record_property)
+        traffic.end()
+
+
+def test_no_room_for_the_log(tmp_path: Path, server_folder: Path, record_property: Record) -> None:
+    """PostgreSQL falls, and cannot be started until there is room."""
+    with ExitStack() as stack:
+        disk = SmallDisk(server_folder / "disk", size_mib=64)
+        stack.callback(disk.end)
+        settings = "-c min_wal_size=2MB -c max_wal_size=32MB -c wal_recycle=off"
+        server = Postgres(server_folder, free_port(), wal_folder=disk.folder, settings=settings)
+        stack.callback(server.stop)
+        server.start()
+        cluster = Cluster(tmp_path, server.url)
+        stack.callback(cluster.end)
+        cluster.start()
+        traffic = stack.enter_context(Traffic(cluster.account_of_each(), cluster.nodes))
+        shares = cluster.shares()
+        disk.fill()
+        until_ready_is(503, traffic, *cluster.nodes)
+        for node in cluster.nodes:
+            traffic.until_answered(time.monotonic(), node)
+
+        def heal() -> None:
+            disk.free()
+            server.stop()
+            server.start()
+
+        recover(cluster, traffic, shares, heal, record_property)
+        traffic.end()
+
+
+def test_all_nodes_are_restarted_behind_a_load_balancer(tmp_path: Path, record_property: Record) -> None:
+    with ExitStack() as stack:
+        url, drop = make_database("postgres", tmp_path)
+        stack.callback(drop)
+        cluster = Cluster(tmp_path, url)
+        stack.callback(cluster.end)
+        cluster.start()
+        balancer = Balancer(tmp_path, cluster.nodes)
+        stack.callback(balancer.end)
+        traffic = stack.enter_context(Traffic(cluster.account_of_each(), [balancer] * len(cluster.nodes)))
+        shares, began = cluster.shares(), time.monotonic()
+        for node in cluster.nodes:
+            assert node.stop() == 0
+            stopped = time.monotonic()
+            traffic.until_served(stopped)
+            record_property(f"{node.settings['PULSE_NODE_ID']} stopped, all served after", f"{time.monotonic() - stopped:.1f} s")
+            node.start()
+            until("the shares are as before", lambda: cluster.shares() == shares, RECOVERED_WITHIN_S)
+            until("the load balancer sends to all nodes", lambda: balancer.up() == len(cluster.nodes))
+        record_property("three restarts took", f"{time.monotonic() - began:.1f} s")
+        traffic.until_served(time.monotonic())
+        traffic.end()
+        assert not any(one.said(503, began) for one in traffic.readiness), "somebody was ready all the time"

@@ -215,13 +215,16 @@ class Writer(Worker):
         self.node, self.path = node, path
         self.client = OrgClient(f"{node.url}/api/v1/orgs/{account.org_id}", account.api_token)
         self.answers: list[Answer] = []
+        # When the latest request began that was answered, in whatever way.
+        self.answered_from = 0.0
 
     def work(self) -> None:
         while not self.stopping.is_set():
-            name = f"{self.node.port} {len(self.answers)}"
+            name = f"{self.path} {len(self.answers)}"
             began = time.monotonic()
             answer = self.write(name, began)
             self.answers.append(answer)
+            self.answered_from = began
             if answer.status == 200:
                 self.served_from = began
             self.stopping.wait(WRITE_EVERY_S)
@@ -276,7 +279,7 @@ class Readiness(Worker):
 
 
 class Traffic:
-    """Everything at once: in each org, an agent, a dashboard and a writer at each node."""
+    """Everything at once: in each org, an agent that reports, one that is quiet, a dashboard and a writer at each node."""
 
     def __init__(self, accounts: list[Account], nodes: list[Hub]) -> None:
         self.accounts, self.nodes = accounts, nodes
@@ -284,6 +287,7 @@ class Traffic:
         self.reporters: list[Reporter] = []
         self.viewers: list[Viewer] = []
         self.writers: list[Writer] = []
+        self.quiet: list[Quiet] = []
         for account in accounts:
             for number, node in enumerate(nodes):
                 others = nodes[number:] + nodes[:number]
@@ -291,9 +295,10 @@ class Traffic:
                 self.reporters.append(reporter)
                 self.viewers.append(Viewer(account, node))
                 self.writers.append(Writer(account, node, f"/devices/{reporter.device_id}"))
+                self.quiet.append(Quiet(account, others))
 
     def workers(self) -> list[Worker]:
-        return [*self.readiness, *self.viewers, *self.reporters, *self.writers]
+        return [*self.readiness, *self.viewers, *self.reporters, *self.writers, *self.quiet]
 
     def __enter__(self) -> Traffic:
         for worker in self.workers():
@@ -320,12 +325,17 @@ class Traffic:
         except AssertionError as error:
             raise AssertionError(f"{error}: not {', '.join(worker.name for worker in waiting)}") from None
 
+    def until_answered(self, since: float, node: Hub) -> None:
+        """Waits until every writer at this node had an answer, whatever it says, to what it asked after this moment."""
+        writers = [writer for writer in self.writers if writer.node is node]
+        until("every request is answered", lambda: all(one.answered_from > since for one in writers), 2 * ANSWERED_WITHIN_S)
+
     def readiness_of(self, node: Hub) -> Readiness:
         return next(one for one in self.readiness if one.node is node)
 
     def end(self) -> None:
         """Lets everything come to its end, and compares what everybody was told with the journal."""
-        ending = [*self.writers, *self.reporters, *self.readiness]
+        ending = [*self.writers, *self.reporters, *self.quiet, *self.readiness]
         for worker in ending:
             worker.stopping.set()
         for worker in ending:
@@ -335,7 +345,7 @@ class Traffic:
         for account in self.accounts:
             journal = account.events()
             assert [one["seq"] for one in journal] == list(range(1, len(journal) + 1))
-            assert "agent.offline" not in [one["event"] for one in journal]
+            assert [self.name_of(one) for one in journal if one["event"] == "agent.offline"] == []
             written = [one["data"].get("name") for one in journal if one["event"] == "device.updated"]
             for viewer in self.of(account, self.viewers):
                 until("the dashboards have seen all", lambda viewer=viewer: viewer.has_seen(len(journal)))
@@ -345,6 +355,11 @@ class Traffic:
                 reporter.check(journal)
             for writer in self.of(account, self.writers):
                 writer.check(written)
+
+    def name_of(self, event: dict) -> str:
+        """The agent that an event tells of, as a person reads it in a failure."""
+        agents = [*self.reporters, *self.quiet]
+        return next(one.name for one in agents if one.agent_id == event["data"]["agent_id"]) + " at " + event["at"]
 
     def of(self, account: Account, workers: Sequence[Any]) -> list[Any]:
         return [worker for worker in workers if account.org_id in worker.name]
