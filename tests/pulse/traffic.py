@@ -183,14 +183,14 @@ class Viewer(Worker):
             elif frame["type"] == "snapshot" and self.first is None:
                 self.first = frame["seq"]
             elif frame["type"] in ("snapshot", "resync"):
-                self.others.append(frame)
+                self.others.append({"type": frame["type"], "seq": frame.get("seq"), "reason": frame.get("reason"), "after": self.seq})
 
     def has_seen(self, seq: int) -> bool:
         assert self.fault is None, f"{self.name}: {self.fault!r}"
         return self.seq is not None and self.seq >= seq
 
     def check(self) -> None:
-        assert self.others == [], "it had to begin anew"
+        assert not self.others, f"{self.name} had to begin anew: {self.others}"
         assert self.first is not None
         assert self.seen == list(range(self.first + 1, self.first + 1 + len(self.seen)))
 
