@@ -60,6 +60,9 @@ class Worker(threading.Thread):
         assert self.fault is None, f"{self.name}: {self.fault!r}"
         return self.served_from > instant
 
+    def until_served(self, instant: float) -> None:
+        until(f"{self.name} is served", lambda: self.is_served_since(instant))
+
 
 class Reporter(Worker):
     """An agent whose device goes up and down for ever, and that keeps what was not acked."""
@@ -129,7 +132,7 @@ class Quiet(Worker):
 
     def __init__(self, account: Account, nodes: Sequence[Hub]) -> None:
         super().__init__(f"quiet agent at {nodes[0].url} of {account.org_id}")
-        self.nodes, self.at = nodes, 0
+        self.account, self.nodes, self.at = account, nodes, 0
         enrolled, key = account.add_agent("Quiet")
         self.agent_id = enrolled["id"]
         self.agent = Agent(nodes[0], key)
@@ -157,7 +160,7 @@ class Viewer(Worker):
         self.account, self.node = account, node
         self.first: int | None = None
         self.seen: list[int] = []
-        self.others: list[dict] = []
+        self.resyncs: list[str] = []
 
     @property
     def seq(self) -> int | None:
@@ -182,15 +185,17 @@ class Viewer(Worker):
                 self.served_from = time.monotonic()
             elif frame["type"] == "snapshot" and self.first is None:
                 self.first = frame["seq"]
-            elif frame["type"] in ("snapshot", "resync"):
-                self.others.append({"type": frame["type"], "seq": frame.get("seq"), "reason": frame.get("reason"), "after": self.seq})
+            elif frame["type"] == "snapshot":
+                # What it missed is in there.
+                self.seen += range((self.seq or 0) + 1, frame["seq"] + 1)
+            elif frame["type"] == "resync":
+                self.resyncs.append(frame["reason"])
 
     def has_seen(self, seq: int) -> bool:
         assert self.fault is None, f"{self.name}: {self.fault!r}"
         return self.seq is not None and self.seq >= seq
 
     def check(self) -> None:
-        assert not self.others, f"{self.name} had to begin anew: {self.others}"
         assert self.first is not None
         assert self.seen == list(range(self.first + 1, self.first + 1 + len(self.seen)))
 
@@ -279,9 +284,9 @@ class Readiness(Worker):
 
 
 class Traffic:
-    """Everything at once: in each org, an agent that reports, one that is quiet, a dashboard and a writer at each node."""
+    """Everything at once: in each org, an agent that reports, a dashboard and a writer at each node."""
 
-    def __init__(self, accounts: list[Account], nodes: list[Hub]) -> None:
+    def __init__(self, accounts: list[Account], nodes: Sequence[Hub]) -> None:
         self.accounts, self.nodes = accounts, nodes
         self.readiness = [Readiness(node) for node in nodes]
         self.reporters: list[Reporter] = []
@@ -295,7 +300,13 @@ class Traffic:
                 self.reporters.append(reporter)
                 self.viewers.append(Viewer(account, node))
                 self.writers.append(Writer(account, node, f"/devices/{reporter.device_id}"))
-                self.quiet.append(Quiet(account, others))
+
+    def and_quiet_agents(self) -> Traffic:
+        """One more agent for each org and node, that says nothing but that it is there."""
+        for account in self.accounts:
+            for number in range(len(self.nodes)):
+                self.quiet.append(Quiet(account, [*self.nodes[number:], *self.nodes[:number]]))
+        return self
 
     def workers(self) -> list[Worker]:
         return [*self.readiness, *self.viewers, *self.reporters, *self.writers, *self.quiet]
@@ -312,11 +323,15 @@ class Traffic:
         for worker in self.workers():
             worker.join(timeout=60)
 
-    def until_served(self, since: float, which: Callable[[Any], bool] = lambda _: True, within_s: float = 60) -> None:
-        """Waits until everybody has got something done that they began after this moment."""
+    def until_served(self, since: float, which: Callable[[Any], bool] = lambda _: True, within_s: float = 60) -> str:
+        """Waits until everybody has got something done that they began after this moment; answers who was the last."""
         waiting = [worker for worker in self.workers() if which(worker) and not isinstance(worker, Readiness)]
 
+        last = ""
+
         def all_served() -> bool:
+            nonlocal last
+            last = waiting[-1].name
             waiting[:] = [worker for worker in waiting if not worker.is_served_since(since)]
             return not waiting
 
@@ -324,14 +339,19 @@ class Traffic:
             until("everybody is served", all_served, within_s)
         except AssertionError as error:
             raise AssertionError(f"{error}: not {', '.join(worker.name for worker in waiting)}") from None
+        return last
 
-    def until_answered(self, since: float, node: Hub) -> None:
-        """Waits until every writer at this node had an answer, whatever it says, to what it asked after this moment."""
-        writers = [writer for writer in self.writers if writer.node is node]
+    def until_answered(self, *nodes: Hub) -> None:
+        """Waits until every writer at these nodes had an answer, whatever it says, to what it asks from now on."""
+        since, writers = time.monotonic(), [writer for writer in self.writers if writer.node in nodes]
         until("every request is answered", lambda: all(one.answered_from > since for one in writers), 2 * ANSWERED_WITHIN_S)
 
     def readiness_of(self, node: Hub) -> Readiness:
         return next(one for one in self.readiness if one.node is node)
+
+    def resyncs(self) -> list[str]:
+        """Why dashboards had to begin anew."""
+        return [reason for viewer in self.viewers for reason in viewer.resyncs]
 
     def end(self) -> None:
         """Lets everything come to its end, and compares what everybody was told with the journal."""
@@ -345,7 +365,8 @@ class Traffic:
         for account in self.accounts:
             journal = account.events()
             assert [one["seq"] for one in journal] == list(range(1, len(journal) + 1))
-            assert [self.name_of(one) for one in journal if one["event"] == "agent.offline"] == []
+            dead = [self.name_of(one) for one in journal if one["event"] == "agent.offline"]
+            assert not dead, f"taken for dead: {dead}"
             written = [one["data"].get("name") for one in journal if one["event"] == "device.updated"]
             for viewer in self.of(account, self.viewers):
                 until("the dashboards have seen all", lambda viewer=viewer: viewer.has_seen(len(journal)))
