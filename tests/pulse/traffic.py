@@ -323,15 +323,11 @@ class Traffic:
         for worker in self.workers():
             worker.join(timeout=60)
 
-    def until_served(self, since: float, which: Callable[[Any], bool] = lambda _: True, within_s: float = 60) -> str:
-        """Waits until everybody has got something done that they began after this moment; answers who was the last."""
+    def until_served(self, since: float, which: Callable[[Any], bool] = lambda _: True, within_s: float = 60) -> None:
+        """Waits until everybody has got something done that they began after this moment."""
         waiting = [worker for worker in self.workers() if which(worker) and not isinstance(worker, Readiness)]
 
-        last = ""
-
         def all_served() -> bool:
-            nonlocal last
-            last = waiting[-1].name
             waiting[:] = [worker for worker in waiting if not worker.is_served_since(since)]
             return not waiting
 
@@ -339,7 +335,6 @@ class Traffic:
             until("everybody is served", all_served, within_s)
         except AssertionError as error:
             raise AssertionError(f"{error}: not {', '.join(worker.name for worker in waiting)}") from None
-        return last
 
     def until_answered(self, *nodes: Hub) -> None:
         """Waits until every writer at these nodes had an answer, whatever it says, to what it asks from now on."""
