@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,28 +23,65 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Postgres:
+    """A PostgreSQL with its usual durability, in a folder; of a superuser without a password."""
+
+    def __init__(
+        self, folder: Path, port: int | None = None, *, wal_folder: Path | None = None, settings: str = ""
+    ) -> None:
+        self.programs, self.folder, self.port = postgres_programs(), folder, port or free_port()
+        self.data, self.settings = folder / "data", settings
+        # The server refuses to run as root, and then its folders must belong to whom it runs as.
+        self.as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        for owned in (folder, wal_folder):
+            if self.as_user and owned is not None:
+                shutil.chown(owned, "postgres", "postgres")
+        wal = ["--waldir", wal_folder / "wal", "--wal-segsize", "1"] if wal_folder else []
+        self.run("initdb", "-D", self.data, "-U", "pulse", "-A", "trust", "-E", "UTF8", "--locale=C", *wal)
+
+    @property
+    def url(self) -> str:
+        return f"postgres://pulse@127.0.0.1:{self.port}/postgres"
+
+    def run(self, program: str, *arguments: str | Path, check: bool = True) -> int:
+        command = [*self.as_user, self.programs / program, *arguments]
+        return subprocess.run(command, check=check, cwd="/", stdout=subprocess.DEVNULL).returncode
+
+    def start(self) -> None:
+        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c max_connections=300 {self.settings}"
+        log = self.folder / "log"
+        self.run("pg_ctl", "-D", self.data, "-w", "-t", str(START_WITHIN_S), "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "-D", self.data, "-w", "-t", str(START_WITHIN_S), "-m", "immediate", "stop", check=False)
+
+    def kill(self) -> None:
+        """SIGKILL to each of its processes, as when the machine loses its power."""
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
+        # It would start anew what it sees dying.
+        os.kill(first, signal.SIGSTOP)
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in [*map(int, children), first]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        deadline = time.monotonic() + START_WITHIN_S
+        while self.run("pg_ctl", "-D", self.data, "status", check=False) == 0 and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL with its usual durability; yields the URL of a superuser, without a password."""
-    programs = postgres_programs()
-    # The server refuses to run as root, and then its folder must belong to whom it runs as.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     folder = Path(tempfile.mkdtemp(prefix="pulse-postgres-"))
     try:
-        if as_user:
-            shutil.chown(folder, "postgres", "postgres")
-        data, log, port = folder / "data", folder / "log", free_port()
-        subprocess.run(
-            [*as_user, programs / "initdb", "-D", data, "-U", "pulse", "-A", "trust", "-E", "UTF8", "--locale=C"],
-            check=True, cwd="/", stdout=subprocess.DEVNULL,
-        )
-        options = f"-p {port} -h 127.0.0.1 -k {folder} -c max_connections=300"
-        control = [*as_user, programs / "pg_ctl", "-D", data, "-w", "-t", str(START_WITHIN_S)]
-        subprocess.run([*control, "-l", log, "-o", options, "start"], check=True, cwd="/", stdout=subprocess.DEVNULL)
+        server = Postgres(folder)
         try:
-            yield f"postgres://pulse@127.0.0.1:{port}/postgres"
+            server.start()
+            yield server.url
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=False, cwd="/", stdout=subprocess.DEVNULL)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

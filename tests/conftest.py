@@ -81,3 +81,11 @@ def quick(account: Account) -> Account:
     """A new org that finds out about silence as soon as the protocol allows."""
     account.patch("", {"heartbeat_interval_ms": 1000, "heartbeat_timeout_ms": 2000, "offline_grace_ms": 1000})
     return account
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured, such as the time to recover from a fault."""
+    reports = [one for outcome in ("passed", "xfailed", "xpassed") for one in terminalreporter.getreports(outcome)]
+    for report in [one for one in reports if one.user_properties]:
+        values = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+        terminalreporter.write_line(f"{report.nodeid.rsplit('::', 1)[1]}: {values}")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,90 +15,13 @@ import psycopg
 import pytest
 from conftest import make_database
 from pulse.agent import Agent
+from pulse.cluster import TAKEN_OVER_WITHIN_S, Cluster, through, until_acked, until_made, whole_journal
 from pulse.dashboard import Dashboard
-from pulse.hub import Hub, free_port
-from pulse.rest import Account
+from pulse.hub import Hub
 from pulse.waiting import until
 
 # With so many orgs each of three nodes is home to some.
 ORGS = 9
-BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
-# A lost node's leases last 5 s, and the others wait for 1.5 s until they take them.
-TAKEN_OVER_WITHIN_S = 15
-
-
-class Redis:
-    """A private server that keeps nothing, and can be restarted empty."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.start()
-
-    def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        ping = ["redis-cli", "-p", str(self.port), "ping"]
-        until("Redis answers", lambda: subprocess.run(ping, capture_output=True, check=False).stdout.strip() == b"PONG")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-class Cluster:
-    """Three nodes, started one after another."""
-
-    def __init__(self, folder: Path, database_url: str) -> None:
-        self.redis = Redis(folder)
-        self.nodes = []
-        for name in ("one", "two", "three"):
-            (folder / name).mkdir()
-            settings = {
-                "PULSE_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}",
-                "PULSE_NODE_ID": name,
-                "PULSE_OFFLINE_GRACE_MS": "5000",
-            }
-            self.nodes.append(Hub(folder / name, database_url, settings))
-
-    def start(self) -> Cluster:
-        for node in self.nodes:
-            node.start()
-        self.settle()
-        return self
-
-    def settle(self) -> None:
-        """Waits until every node that runs has its share."""
-        running = [node for node in self.nodes if node.process]
-
-        def is_spread() -> bool:
-            shares = [self.shards(node) for node in running]
-            return sum(shares) == 1024 and min(shares) > 0
-
-        until("the shards are spread", is_spread, within_s=30)
-
-    def shards(self, node: Hub) -> int:
-        command = ["redis-cli", "-p", str(self.redis.port), "hvals", "{pulse}:leases"]
-        leases = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        return sum(lease.endswith(f"|{node.settings['PULSE_NODE_ID']}") for lease in leases)
-
-    def home(self, account: Account) -> str:
-        """The node that is home to an org: its shard is the lowest ten bits of its id, two digits of base32."""
-        high, low = (BASE32.index(digit) for digit in account.org_id[-2:])
-        command = ["redis-cli", "-p", str(self.redis.port), "hget", "{pulse}:leases", str(32 * high + low)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("|")[1]
-
-    def accounts(self) -> list[Account]:
-        """New orgs, at least one at home on each node."""
-        made, homes = [], set()
-        while len(homes) < len(self.nodes):
-            made.append(self.nodes[0].account())
-            homes.add(self.home(made[-1]))
-        return made
-
-    def end(self) -> None:
-        for node in self.nodes:
-            node.kill()
-        self.redis.kill()
 
 
 @pytest.fixture
@@ -112,17 +33,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     finally:
         cluster.end()
         drop()
-
-
-def through(account: Account, node: Hub) -> Account:
-    """The same account, asked through another node."""
-    return replace(account, url=node.url)
-
-
-def whole_journal(account: Account) -> list[str]:
-    events = account.events()
-    assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
-    return [one["event"] for one in events]
 
 
 def test_any_node_serves_any_org(cluster: Cluster) -> None:
@@ -186,21 +96,6 @@ def has_acked(agent: Agent, seq: int) -> bool:
     return seq not in agent.unacked
 
 
-def until_acked(agent: Agent, seq: int) -> None:
-    """What was in flight when the home went is sent again after a reconnect, as every agent does."""
-    deadline = time.monotonic() + TAKEN_OVER_WITHIN_S
-    while seq in agent.unacked and time.monotonic() < deadline:
-        try:
-            agent.acked(seq)
-        except Exception:
-            try:
-                agent.connect()
-                agent.resend()
-            except Exception:
-                time.sleep(0.2)
-    assert seq not in agent.unacked
-
-
 def test_agents_of_a_killed_node_come_back_elsewhere_and_nobody_is_told_offline(cluster: Cluster) -> None:
     account = cluster.nodes[0].account()
     _, key = account.add_agent()
@@ -261,17 +156,6 @@ def test_a_node_paused_inside_a_transaction_lets_its_shards_go(cluster: Cluster)
     cluster.settle()
     for account in accounts:
         assert set(whole_journal(through(account, paused))) == {"agent.enrolled"}
-
-
-def until_made(account: Account, name: str) -> None:
-    """Adds an agent, asking again while the answer is 503."""
-
-    def made() -> bool:
-        answer = account.client.post("/agents", json={"name": name})
-        assert answer.status_code in (201, 503), answer.text
-        return answer.status_code == 201
-
-    until("the agent is made", made, within_s=TAKEN_OVER_WITHIN_S)
 
 
 def test_operators_see_the_cluster_and_no_two_nodes_share_a_name(cluster: Cluster, tmp_path: Path) -> None:

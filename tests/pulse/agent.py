@@ -89,15 +89,19 @@ class Agent:
     def report(self, status: str, **fields: Any) -> int:
         return self.state("report", reports=[{"status": status, "checked_at": now(), **fields}])
 
-    def resend(self) -> None:
+    def resend(self, first: int = 1) -> None:
         for seq in sorted(self.unacked):
-            self.socket.send(json.dumps(self.unacked[seq]))
+            if seq >= first:
+                self.socket.send(json.dumps(self.unacked[seq]))
+
+    def forget(self, acked: int) -> None:
+        self.unacked = {seq: kept for seq, kept in self.unacked.items() if seq > acked}
 
     def frame(self, within_s: float = PATIENCE_S) -> dict:
         """The next frame, whatever it is. Acks are taken note of."""
         frame = json.loads(self.socket.recv(timeout=within_s))
         if frame["type"] == "ack":
-            self.unacked = {seq: kept for seq, kept in self.unacked.items() if seq > frame["seq"]}
+            self.forget(frame["seq"])
         return frame
 
     def read(self, kind: str, within_s: float = PATIENCE_S) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,12 +27,12 @@ def hub_program() -> str:
 
 
 # Each worker counts through a range of its own, below the ports that the system gives to outgoing connections: a port
-# is handed out long before the hub listens on it, and nobody may take it meanwhile. Each run begins elsewhere in it, so
-# that two at a time seldom meet.
+# is handed out long before the hub listens on it, and nobody may take it meanwhile. Another run of the tests on this
+# machine has the same ranges, and most likely begins somewhere else in them.
 PORTS_EACH = 2_000
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-FIRST = os.getpid() * 64 % PORTS_EACH
-PORTS = itertools.cycle(12_000 + WORKER * PORTS_EACH + (FIRST + n) % PORTS_EACH for n in range(PORTS_EACH))
+PORTS_FIRST, PORTS_BEGIN = 12_000 + WORKER * PORTS_EACH, random.SystemRandom().randrange(PORTS_EACH)
+PORTS = itertools.cycle(PORTS_FIRST + (PORTS_BEGIN + number) % PORTS_EACH for number in range(PORTS_EACH))
 
 
 def free_port() -> int:
