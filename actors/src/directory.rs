@@ -36,6 +36,8 @@ const STARTS_WINDOW: Duration = Duration::from_secs(30);
 const WAKE_CONCURRENCY: usize = 8;
 /// How long an edge waits for a home that moves: longer than a lost node's leases last.
 const HOME_WITHIN: Duration = Duration::from_secs(15);
+/// How long a socket is kept whose home is gone: through a failure of Redis or PostgreSQL that takes a person to mend.
+const NEXT_HOME_WITHIN: Duration = Duration::from_secs(300);
 /// A route that led nowhere is tried again after this, or when the routes change.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// An answer that takes longer is none: the asker is told to ask again.
@@ -196,36 +198,56 @@ impl Directory {
     /// [`AskError::NoSuchOrg`], or [`AskError::Unavailable`] while the store does not answer, the home is left alone,
     /// or no node has taken it within some seconds.
     pub async fn home(&self, org_id: OrgId) -> Result<HomeAddr, AskError> {
-        let Some(cluster) = &self.inner.ports.cluster else {
-            return self.org(org_id).await.map(HomeAddr::Here);
-        };
-        let deadline = Instant::now() + HOME_WITHIN;
-        while !self.inner.draining.load(Ordering::Acquire) && Instant::now() < deadline {
-            match cluster.routes.of(org_id) {
-                Route::Here(_) => match self.org(org_id).await {
-                    Ok(home) => return Ok(HomeAddr::Here(home)),
-                    Err(AskError::Unavailable) => {}
-                    Err(error) => return Err(error),
-                },
-                Route::There(node) => {
-                    if let Some(home) = self.remote(org_id, node, cluster) {
-                        return Ok(HomeAddr::There(home));
-                    }
-                }
-                Route::Nowhere => {}
-            }
-            cluster.routes.changed(LOOK_AGAIN).await;
+        match self.inner.ports.cluster {
+            Some(_) => self.home_within(org_id, HOME_WITHIN).await,
+            None => self.look_for_home(org_id).await,
         }
-        Err(AskError::Unavailable)
+    }
+
+    /// As [`home`](Self::home), for a socket that had one: it waits for as long as the whole cluster may be down, and no
+    /// longer once others are known to serve while this node cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`home`](Self::home).
+    pub async fn next_home(&self, org_id: OrgId) -> Result<HomeAddr, AskError> {
+        self.home_within(org_id, NEXT_HOME_WITHIN).await
+    }
+
+    async fn home_within(&self, org_id: OrgId, patience: Duration) -> Result<HomeAddr, AskError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.look_for_home(org_id).await {
+                Err(AskError::Unavailable) if !self.gives_up() && Instant::now() < deadline => {}
+                found => return found,
+            }
+            match &self.inner.ports.cluster {
+                Some(cluster) => cluster.routes.changed(LOOK_AGAIN).await,
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    /// Whether waiting for a home is of no use: this node leaves, or is cut off from nodes that serve.
+    fn gives_up(&self) -> bool {
+        let is_cut_off =
+            self.inner.ports.cluster.as_ref().is_some_and(|cluster| cluster.routes.is_cut_off());
+        is_cut_off || self.inner.draining.load(Ordering::Acquire)
+    }
+
+    async fn look_for_home(&self, org_id: OrgId) -> Result<HomeAddr, AskError> {
+        match self.route(org_id) {
+            None | Some(Route::Here(_)) => self.org(org_id).await.map(HomeAddr::Here),
+            Some(Route::There(node)) if !self.gives_up() => {
+                self.remote(org_id, node).map(HomeAddr::There).ok_or(AskError::Unavailable)
+            }
+            Some(Route::There(_) | Route::Nowhere) => Err(AskError::Unavailable),
+        }
     }
 
     /// The line to a home on `node`; none for a moment after one broke.
-    fn remote(
-        &self,
-        org_id: OrgId,
-        node: NodeId,
-        cluster: &ClusterPorts,
-    ) -> Option<Addr<RemoteHome>> {
+    fn remote(&self, org_id: OrgId, node: NodeId) -> Option<Addr<RemoteHome>> {
+        let cluster = self.inner.ports.cluster.as_ref()?;
         let mut remotes = self.inner.remotes.lock();
         if let Some(remote) = remotes.get(&org_id) {
             if remote.broke_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {

@@ -31,6 +31,7 @@ use pulse_protocol::status::Cause;
 use tracing::{error, info_span};
 
 pub use fanout::encode;
+pub(crate) use messages::Orphaned;
 pub use messages::{
     Ask, Attach, Drain, News, Read, Reload, Take, Tried, Unwatch, Watch, WatchAnswer,
 };
@@ -472,6 +473,19 @@ impl Handler<Take> for OrgActor {
             }
         }
         self.take(input, ctx);
+    }
+}
+
+impl Handler<Orphaned> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, orphaned: Orphaned, ctx: &mut Context<Self>) {
+        let Orphaned { agent_id, connection } = orphaned;
+        let Some(link) = self.agents.get(&connection) else { return };
+        let now = self.ports.clock.now();
+        let due = link.shared.last_seen_at().unwrap_or(now) + self.org.liveness().heartbeat_timeout;
+        let ended = Input::HangUp { agent_id, connection, cause: Cause::HeartbeatTimeout };
+        ctx.notify_later(Take(ended), due.duration_since(now));
     }
 }
 

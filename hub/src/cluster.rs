@@ -95,6 +95,7 @@ impl Joining {
                 coordination: Arc::new(redis),
                 claims: Arc::new(database.clone()),
                 directory: directory.clone(),
+                post: ports.post.clone(),
                 routes: writer,
             },
         );

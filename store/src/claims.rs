@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use pulse_actors::cluster::{Claims, Fence, NodeId, Shard};
 use pulse_actors::ports::StoreError;
 use pulse_protocol::Timestamp;
-use sea_orm::sea_query::{Expr, ExprTrait, InsertStatement, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, InsertStatement, OnConflict, Query};
 use sea_orm::{ConnectionTrait, QueryResult};
 
 use crate::Database;
@@ -32,6 +32,20 @@ impl Claims for Database {
         let claiming =
             tokio::spawn(async move { database.bounded(claim(&database, &node, &shards)).await });
         claiming.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?
+    }
+
+    async fn epochs(&self) -> Result<u64, StoreError> {
+        // A sum of 64-bit numbers is a decimal in PostgreSQL.
+        let sum = Expr::col((Entity, Column::Epoch)).sum().cast_as("bigint");
+        let select = Query::select().expr(Func::coalesce([sum, 0_i64.into()])).from(Entity).take();
+        let row = self.reader().query_one(&select).await.map_err(failed)?;
+        let sum: Option<i64> =
+            row.map(|row| row.try_get_by_index(0)).transpose().map_err(failed)?;
+        number(sum.unwrap_or_default(), "sum of epochs")
+    }
+
+    fn can_write(&self) -> bool {
+        !self.is_lost()
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) enum Body {
     ToEdge(ToEdge),
     /// The line is no more.
     Broken,
+    /// From a node to itself: whether the bus carries anything.
+    Echo,
 }
 
 /// From the edge to the home.

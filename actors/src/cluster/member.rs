@@ -5,6 +5,7 @@
 //! - **M2** A shard is given back only when its homes have stopped.
 //! - **M3** A node that could not renew its leases for their time serves nothing until it has them again.
 //! - **M4** Of two processes under one name the newer stays; the older serves nothing more and says so.
+//! - **M5** A node that cannot write, or hears no message, gives its shards away: to others they are worth more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::routes::{RoutesWriter, Table};
-use super::{Claims, Coordination, Member, NodeId, Shard};
+use super::{Claims, Coordination, Member, NodeId, Post, Shard};
 use crate::directory::Directory;
 
 /// How long a lease lasts, and how long a silent node counts as a member.
@@ -57,6 +58,8 @@ pub struct MemberPorts {
     pub claims: Arc<dyn Claims>,
     /// The homes of this node.
     pub directory: Directory,
+    /// This node's end of the bus.
+    pub post: Post,
     /// Where the routes are published.
     pub routes: RoutesWriter,
 }
@@ -71,6 +74,9 @@ pub struct ClusterMember {
     held: Table,
     renewed_at: Instant,
     is_superseded: bool,
+    is_leaving: bool,
+    /// The epochs begun when rounds began to fail; none while they do not.
+    epochs_before: Option<u64>,
 }
 
 /// How a node's part ended.
@@ -130,6 +136,8 @@ impl ClusterMember {
             held: Table::default(),
             renewed_at: now,
             is_superseded: false,
+            is_leaving: false,
+            epochs_before: None,
         }
     }
 
@@ -139,7 +147,7 @@ impl ClusterMember {
         let mut leave_by = None;
         loop {
             if *leaving.borrow_and_update() {
-                self.me.draining = true;
+                self.is_leaving = true;
                 leave_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
             }
             self.round().await;
@@ -165,6 +173,8 @@ impl ClusterMember {
 
     /// Tells, takes, gives and looks, once.
     pub async fn round(&mut self) {
+        self.ports.post.call_out();
+        self.me.draining = self.is_leaving || !self.is_able();
         if self.renewed_at.elapsed() > LEASE_TTL {
             self.give_up().await;
         }
@@ -172,7 +182,11 @@ impl ClusterMember {
         let outcome = if round.is_ok() { "done" } else { "failed" };
         self.ports.directory.metrics().rounds.with_label_values(&[outcome]).inc();
         match round {
-            Ok(()) => self.renewed_at = Instant::now(),
+            Ok(()) => {
+                self.renewed_at = Instant::now();
+                self.epochs_before = None;
+                self.ports.routes.cut_off(false);
+            }
             Err(RoundError::Superseded) => {
                 error!(node = %self.me.node, "a newer process runs under this node's name");
                 self.is_superseded = true;
@@ -180,7 +194,29 @@ impl ClusterMember {
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 warn!(node = %self.me.node, %error, cause, "a round of the cluster failed; trying again");
+                self.look_for_others().await;
             }
+        }
+    }
+
+    /// M5.
+    fn is_able(&self) -> bool {
+        let (can_write, is_deaf) = (self.ports.claims.can_write(), self.ports.post.is_deaf());
+        let is_able = can_write && !is_deaf;
+        if !is_able && !self.me.draining {
+            warn!(can_write, is_deaf, "this node cannot serve; giving its shards to others");
+        }
+        is_able
+    }
+
+    /// Without the coordination service a node cannot know whether all are without it or it alone. In the first case its
+    /// agents and dashboards are best kept: nobody else can serve them. In the second others take its shards, and that
+    /// the database shows.
+    async fn look_for_others(&mut self) {
+        let Ok(epochs) = self.ports.claims.epochs().await else { return };
+        let before = *self.epochs_before.get_or_insert(epochs);
+        if epochs > before {
+            self.ports.routes.cut_off(true);
         }
     }
 

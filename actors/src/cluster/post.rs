@@ -7,10 +7,11 @@ use actix::prelude::*;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pulse_protocol::ids::OrgId;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::line::{Body, Envelope};
+use super::line::{Body, Envelope, SILENT_AFTER};
 use super::{Bus, Inbox, NodeId};
 
 /// One message of a line, for the actor at its end.
@@ -36,6 +37,7 @@ struct Inner {
     me: NodeId,
     bus: Arc<dyn Bus>,
     lines: Mutex<HashMap<Uuid, Recipient<Heard>>>,
+    echo_at: Mutex<Instant>,
 }
 
 /// This node's end of the bus; cheap to clone.
@@ -48,7 +50,14 @@ impl Post {
     /// The end of `bus` that is called `me`.
     #[must_use]
     pub fn new(me: NodeId, bus: Arc<dyn Bus>) -> Self {
-        Self { inner: Arc::new(Inner { me, bus, lines: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                me,
+                bus,
+                lines: Mutex::default(),
+                echo_at: Mutex::new(Instant::now()),
+            }),
+        }
     }
 
     /// Sends one message of a line.
@@ -58,6 +67,16 @@ impl Post {
             Ok(json) => self.inner.bus.send(to, Bytes::from(json)),
             Err(error) => warn!(%error, "a message between nodes has no JSON form"),
         }
+    }
+
+    /// Sends this node a message; that it arrives shows [`is_deaf`](Self::is_deaf) that the bus works both ways.
+    pub(super) fn call_out(&self) {
+        self.send(&self.inner.me, Uuid::nil(), 0, Body::Echo);
+    }
+
+    /// Whether nothing that this node sent itself has arrived for [`SILENT_AFTER`].
+    pub(super) fn is_deaf(&self) -> bool {
+        self.inner.echo_at.lock().elapsed() > SILENT_AFTER
     }
 
     pub(super) fn open(&self, line: Uuid, end: Recipient<Heard>) {
@@ -81,6 +100,10 @@ impl Post {
 
     fn deliver(&self, envelope: Envelope, accept: &impl Fn(Opening)) {
         let Envelope { from, line, number, body } = envelope;
+        if matches!(body, Body::Echo) {
+            *self.inner.echo_at.lock() = Instant::now();
+            return;
+        }
         let is_known = self.inner.lines.lock().contains_key(&line);
         if let (false, Body::Open(org_id), 1) = (is_known, &body, number) {
             accept(Opening { node: from.clone(), line, org_id: *org_id });

@@ -3,7 +3,7 @@
 //! - In: what comes over the line; what the home says to those edges, through a stub for each.
 //! - Out: to the home, what edges say; to the line, what the home says.
 //! - Supervision: started when a line is opened. It stops when the line breaks or the home is gone; the home hears
-//!   then that the connections ended, and the other node that the line is no more.
+//!   then that nothing more is known of the connections, and the other node that the line is no more.
 //!
 //! A connection has another id at the home than on the wire: when its edge comes back over a new line, the end of the
 //! old one must not end it.
@@ -17,7 +17,6 @@ use pulse_domain::presence::ConnectionId;
 use pulse_domain::request::Reply;
 use pulse_protocol::agent::AgentFrame;
 use pulse_protocol::ids::{AgentId, OrgId};
-use pulse_protocol::status::Cause;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -27,7 +26,7 @@ use super::line::{BEAT_EVERY, Body, Event, Numbers, SILENT_AFTER, ToEdge, ToHome
 use super::post::{Heard, Opening, Post};
 use crate::directory::{AskError, Directory};
 use crate::link::{AgentLink, AgentPush, Shared, ViewerId, ViewerLink, ViewerPush};
-use crate::org::{Ask, Attach, News, OrgActor, Read, Take, Unwatch, Watch, WatchAnswer};
+use crate::org::{Ask, Attach, News, OrgActor, Orphaned, Read, Take, Unwatch, Watch, WatchAnswer};
 use crate::ports::Clock;
 
 /// Messages of a line that may wait while the home is busy; beyond, the line breaks.
@@ -267,9 +266,7 @@ impl Drop for RemoteEdge {
         self.directory.metrics().lines.with_label_values(&["home"]).dec();
         let Some(home) = &self.home else { return };
         for Connected { at_home, agent_id, .. } in self.connections.values() {
-            let cause = Cause::ConnectionClosed;
-            let ended = Input::HangUp { agent_id: *agent_id, connection: *at_home, cause };
-            home.do_send(Take(ended));
+            home.do_send(Orphaned { agent_id: *agent_id, connection: *at_home });
         }
         for viewer_id in &self.viewers {
             home.do_send(Unwatch(*viewer_id));

@@ -229,7 +229,7 @@ impl Handler<Heard> for RemoteHome {
         let said = match body {
             Body::Broken => return self.break_off("the home's node ended it", ctx),
             Body::ToEdge(said) => said,
-            Body::Open(_) | Body::ToHome(_) => return,
+            Body::Open(_) | Body::ToHome(_) | Body::Echo => return,
         };
         match self.numbers.hear(number) {
             Turn::Next => {

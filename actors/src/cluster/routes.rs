@@ -35,6 +35,7 @@ pub struct Table {
 pub struct Routes {
     table: watch::Receiver<Arc<Table>>,
     held_until: watch::Receiver<Instant>,
+    is_cut_off: watch::Receiver<bool>,
 }
 
 /// Publishes the routes.
@@ -42,9 +43,15 @@ pub struct Routes {
 pub struct RoutesWriter {
     table: watch::Sender<Arc<Table>>,
     held_until: watch::Sender<Instant>,
+    is_cut_off: watch::Sender<bool>,
 }
 
 impl RoutesWriter {
+    /// Whether the others go on without this node.
+    pub fn cut_off(&self, is_cut_off: bool) {
+        self.is_cut_off.send_if_modified(|was| std::mem::replace(was, is_cut_off) != is_cut_off);
+    }
+
     /// Publishes a table, if it is another than the last.
     pub fn publish(&self, next: &Table) {
         self.table.send_if_modified(|table| {
@@ -68,7 +75,15 @@ impl Routes {
     pub fn new() -> (RoutesWriter, Self) {
         let (table, tables) = watch::channel(Arc::default());
         let (held_until, times) = watch::channel(Instant::now());
-        (RoutesWriter { table, held_until }, Self { table: tables, held_until: times })
+        let (is_cut_off, cuts) = watch::channel(false);
+        let writer = RoutesWriter { table, held_until, is_cut_off };
+        (writer, Self { table: tables, held_until: times, is_cut_off: cuts })
+    }
+
+    /// Whether this node is known to be cut off from nodes that serve: its agents and dashboards are better off there.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        *self.is_cut_off.borrow()
     }
 
     /// Where the org's home is now. A node that was paused for longer than its leases last is home to nothing from its

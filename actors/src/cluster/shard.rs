@@ -53,4 +53,10 @@ pub trait Claims: Send + Sync {
     /// Begins a new epoch of each shard. When it returns, no transaction under an earlier epoch can commit any more,
     /// and all that did are visible: what is loaded from now on is the latest.
     async fn claim(&self, node: &NodeId, shards: &[Shard]) -> Result<Vec<Fence>, StoreError>;
+
+    /// How many epochs were ever begun, of all shards: it grows with every claim of any node.
+    async fn epochs(&self) -> Result<u64, StoreError>;
+
+    /// Whether claims and commits can be expected to succeed now. Answers at once, from what was seen lately.
+    fn can_write(&self) -> bool;
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use pulse_domain::org::{Attempted, Input};
+use pulse_domain::presence::ConnectionId;
 use pulse_domain::record::Standing;
 use pulse_domain::request::{Query, Reply, Request};
 use pulse_protocol::agent::Hello;
 use pulse_protocol::dashboard::EphemeralName;
+use pulse_protocol::ids::AgentId;
 use tokio::sync::oneshot;
 
 use super::confirm::Position;
@@ -28,6 +30,17 @@ pub struct Attach {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Take(pub Input);
+
+/// The way to a connection on another node is gone: whether the agent is, is not known. It has its heartbeat's timeout to
+/// be heard again, there or elsewhere.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Orphaned {
+    /// Whose.
+    pub(crate) agent_id: AgentId,
+    /// Which.
+    pub(crate) connection: ConnectionId,
+}
 
 /// News without a number, for those who watch now.
 #[derive(Debug, Message)]

@@ -290,7 +290,10 @@ impl AgentConnection {
     /// Finds the home and says hello to it, again if it fell. Nothing else is read meanwhile.
     fn attach(&mut self, ctx: &mut WebsocketContext<Self>) {
         let (directory, org_id) = (self.state.directory.clone(), self.login.org_id);
-        let found = async move { directory.home(org_id).await };
+        let is_first = !self.holds_back;
+        let found = async move {
+            if is_first { directory.home(org_id).await } else { directory.next_home(org_id).await }
+        };
         ctx.wait(found.into_actor(self).map(|home, session, ctx| match home {
             Ok(home) => session.say_hello(home, ctx),
             Err(_) => {

@@ -137,7 +137,10 @@ impl DashboardSession {
             self.say(&DashboardFrame::Resync { reason });
         }
         let (directory, org_id) = (self.state.directory.clone(), self.org_id);
-        let finding = async move { directory.home(org_id).await };
+        let had_one = self.last_seq.is_some();
+        let finding = async move {
+            if had_one { directory.next_home(org_id).await } else { directory.home(org_id).await }
+        };
         ctx.spawn(finding.into_actor(self).map(move |home, session, ctx| match home {
             _ if session.viewer_id != watch => {}
             Ok(home) => session.ask(home, ctx),
