@@ -27,7 +27,8 @@ class Postgres:
     """A PostgreSQL with its usual durability, in a folder; of a superuser without a password."""
 
     def __init__(
-        self, folder: Path, port: int | None = None, *, wal_folder: Path | None = None, settings: str = ""
+        self, folder: Path, port: int | None = None, *,
+        wal_folder: Path | None = None, settings: str = "", standby_of: Postgres | None = None,
     ) -> None:
         self.programs, self.folder, self.port = postgres_programs(), folder, port or free_port()
         self.data, self.settings = folder / "data", settings
@@ -36,6 +37,10 @@ class Postgres:
         for owned in (folder, wal_folder):
             if self.as_user and owned is not None:
                 shutil.chown(owned, "postgres", "postgres")
+        if standby_of:
+            source = ["-h", "127.0.0.1", "-p", str(standby_of.port), "-U", "pulse"]
+            self.run("pg_basebackup", *source, "-D", self.data, "-R", "-c", "fast")
+            return
         wal = ["--waldir", wal_folder / "wal", "--wal-segsize", "1"] if wal_folder else []
         self.run("initdb", "-D", self.data, "-U", "pulse", "-A", "trust", "-E", "UTF8", "--locale=C", *wal)
 
@@ -54,6 +59,10 @@ class Postgres:
 
     def stop(self) -> None:
         self.run("pg_ctl", "-D", self.data, "-w", "-t", str(START_WITHIN_S), "-m", "immediate", "stop", check=False)
+
+    def promote(self) -> None:
+        """Makes a standby the primary."""
+        self.run("pg_ctl", "-D", self.data, "-w", "-t", str(START_WITHIN_S), "promote")
 
     def kill(self) -> None:
         """SIGKILL to each of its processes, as when the machine loses its power."""

@@ -85,7 +85,6 @@ def quick(account: Account) -> Account:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What tests measured, such as the time to recover from a fault."""
-    reports = [one for outcome in ("passed", "xfailed", "xpassed") for one in terminalreporter.getreports(outcome)]
-    for report in [one for one in reports if one.user_properties]:
+    for report in [one for one in terminalreporter.getreports("passed") if one.user_properties]:
         values = ", ".join(f"{name} {value}" for name, value in report.user_properties)
         terminalreporter.write_line(f"{report.nodeid.rsplit('::', 1)[1]}: {values}")

@@ -31,7 +31,7 @@ use crate::ports::{Clock, Journal, OrgStore, Sender, StoreError};
 /// Starts of one actor within [`STARTS_WINDOW`] before it is left alone.
 const STARTS_MAX: usize = 5;
 /// How long a start counts.
-const STARTS_WINDOW: Duration = Duration::from_secs(30);
+const STARTS_WINDOW: Duration = Duration::from_secs(10);
 /// Orgs that are woken at the same time after a start.
 const WAKE_CONCURRENCY: usize = 8;
 /// How long an edge waits for a home that moves: longer than a lost node's leases last.

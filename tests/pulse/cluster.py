@@ -23,13 +23,15 @@ TAKEN_OVER_WITHIN_S = 15
 class Redis:
     """A private server that keeps nothing, and can be restarted empty."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.folder, self.options, self.port = folder, options, port or free_port()
         self.start()
 
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        # A settings file comes first on the line.
+        first = [option for option in self.options[:1] if not option.startswith("-")]
+        command = ["redis-server", *first, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([*command, *self.options[len(first):]], stdout=subprocess.DEVNULL)
         ping = ["redis-cli", "-p", str(self.port), "ping"]
         until("Redis answers", lambda: subprocess.run(ping, capture_output=True, check=False).stdout.strip() == b"PONG")
 
