@@ -249,6 +249,7 @@ def test_no_room_for_the_tables(tmp_path: Path, server_folder: Path, record_prop
         until("writes are refused", lambda: all(
             any(one.status == 503 for one in writer.answers) for writer in traffic.writers
         ))
+        assert [one.latest() for one in traffic.readiness] == [200] * len(cluster.nodes), "the database answers"
         recover(cluster, traffic, shares, disk.free, record_property)
         traffic.end()
 
