@@ -226,6 +226,7 @@ def test_postgres_killed_and_restarted(tmp_path: Path, server_folder: Path, reco
         traffic.until_answered(*cluster.nodes)
         recover(cluster, traffic, shares, server.start, record_property)
         traffic.end()
+        assert traffic.resyncs() == []
 
 
 def test_no_room_for_the_tables(tmp_path: Path, server_folder: Path, record_property: Record) -> None:
@@ -252,6 +253,7 @@ def test_no_room_for_the_tables(tmp_path: Path, server_folder: Path, record_prop
         assert [one.latest() for one in traffic.readiness] == [200] * len(cluster.nodes), "the database answers"
         recover(cluster, traffic, shares, disk.free, record_property)
         traffic.end()
+        assert traffic.resyncs() == []
 
 
 def test_no_room_for_the_log(tmp_path: Path, server_folder: Path, record_property: Record) -> None:
@@ -283,6 +285,7 @@ def test_no_room_for_the_log(tmp_path: Path, server_folder: Path, record_propert
 
         recover(cluster, traffic, shares, heal, record_property)
         traffic.end()
+        assert traffic.resyncs() == []
 
 
 def test_all_nodes_are_restarted_behind_a_load_balancer(tmp_path: Path, record_property: Record) -> None:
@@ -355,6 +358,7 @@ def test_redis_fails_over_behind_a_sentinel(tmp_path: Path, record_property: Rec
 
         recover(cluster, traffic, shares, heal, record_property)
         traffic.end()
+        assert traffic.resyncs() == []
 
 
 def test_postgres_fails_over_to_its_standby(tmp_path: Path, server_folder: Path, record_property: Record) -> None:
@@ -382,3 +386,4 @@ def test_postgres_fails_over_to_its_standby(tmp_path: Path, server_folder: Path,
 
         recover(cluster, traffic, shares, heal, record_property)
         traffic.end()
+        assert traffic.resyncs() == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -44,6 +45,12 @@ def containers(manifests: list[Tree]) -> Iterator[Tree]:
 
 def hubs_of(compose: Tree) -> dict[str, Tree]:
     return {name: service for name, service in compose["services"].items() if service.get("image") == "pulse-hub"}
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.37"])
+def test_kubernetes_knows_every_field_of_the_manifests(manifests: list[Tree], version: str) -> None:
+    for each in manifests:
+        kubernetes_validate.validate(each, version, strict=True)
 
 
 def test_compose_runs_three_members_of_one_cluster(compose: Tree) -> None:

@@ -245,6 +245,15 @@ impl Directory {
         }
     }
 
+    /// Whether the org's home is known to be somewhere else than on `node`.
+    pub(crate) fn has_moved(&self, org_id: OrgId, node: &NodeId) -> bool {
+        match self.route(org_id) {
+            Some(Route::There(other)) => other != *node,
+            Some(Route::Here(_)) => true,
+            Some(Route::Nowhere) | None => false,
+        }
+    }
+
     /// The line to a home on `node`; none for a moment after one broke.
     fn remote(&self, org_id: OrgId, node: NodeId) -> Option<Addr<RemoteHome>> {
         let cluster = self.inner.ports.cluster.as_ref()?;

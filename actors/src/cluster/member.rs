@@ -42,8 +42,13 @@ pub fn owner(shard: Shard, members: &[Member]) -> Option<&NodeId> {
         hash.update(node.0.as_bytes());
         hash.finalize().into()
     };
+    staying(members).map(|(node, _)| node).max_by_key(|node| (weight(node), *node))
+}
+
+/// Those that take shards. One that was leaving and is gone changes nothing.
+fn staying(members: &[Member]) -> impl Iterator<Item = (&NodeId, uuid::Uuid)> {
     let staying = members.iter().filter(|member| !member.draining);
-    staying.map(|member| &member.node).max_by_key(|node| (weight(node), *node))
+    staying.map(|member| (&member.node, member.incarnation))
 }
 
 fn share(me: &NodeId, members: &[Member]) -> BTreeSet<Shard> {
@@ -175,9 +180,7 @@ impl ClusterMember {
     pub async fn round(&mut self) {
         self.ports.post.call_out();
         self.me.draining = self.is_leaving || !self.is_able();
-        if self.renewed_at.elapsed() > LEASE_TTL {
-            self.give_up().await;
-        }
+        self.give_up_if_late().await;
         let round = self.try_round().await;
         let outcome = if round.is_ok() { "done" } else { "failed" };
         self.ports.directory.metrics().rounds.with_label_values(&[outcome]).inc();
@@ -194,6 +197,8 @@ impl ClusterMember {
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 warn!(node = %self.me.node, %error, cause, "a round of the cluster failed; trying again");
+                // The round may have taken longer than what was left.
+                self.give_up_if_late().await;
                 self.look_for_others().await;
             }
         }
@@ -231,8 +236,10 @@ impl ClusterMember {
             let nodes: Vec<_> = members.iter().map(|member| member.node.to_string()).collect();
             info!(?nodes, "members of the cluster");
             self.share = share(&self.me.node, &members);
+            if !staying(&members).eq(staying(&self.members)) {
+                self.members_since = Instant::now();
+            }
             self.members = members;
-            self.members_since = Instant::now();
         }
         let is_settled = self.members_since.elapsed() >= SETTLE;
         if is_settled {
@@ -304,8 +311,8 @@ impl ClusterMember {
     }
 
     /// M3.
-    async fn give_up(&mut self) {
-        if self.held.here.is_empty() {
+    async fn give_up_if_late(&mut self) {
+        if self.renewed_at.elapsed() <= LEASE_TTL || self.held.here.is_empty() {
             return;
         }
         warn!(

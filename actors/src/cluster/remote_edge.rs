@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use pulse_domain::org::Input;
@@ -31,6 +32,10 @@ use crate::ports::Clock;
 
 /// Messages of a line that may wait while the home is busy; beyond, the line breaks.
 const MAILBOX: usize = 8_192;
+/// What a home may push to one viewer and this line not yet have taken; beyond, the viewer is a slow one.
+const VIEWER_MAILBOX: usize = 1_024;
+/// How long a home may take to load.
+const LOADED_WITHIN: Duration = Duration::from_secs(3);
 
 struct Connected {
     at_home: ConnectionId,
@@ -251,7 +256,11 @@ impl Actor for RemoteEdge {
         ctx.set_mailbox_capacity(MAILBOX);
         self.directory.metrics().lines.with_label_values(&["home"]).inc();
         let (directory, org_id) = (self.directory.clone(), self.org_id());
-        let found = async move { directory.org(org_id).await };
+        // No beat is sent meanwhile: a home that takes longer to load is better asked for again than taken for dead.
+        let found = async move {
+            let loaded = tokio::time::timeout(LOADED_WITHIN, directory.org(org_id)).await;
+            loaded.unwrap_or(Err(AskError::Unavailable))
+        };
         ctx.wait(found.into_actor(self).map(|home, edge, ctx| match home {
             Ok(home) => edge.home = Some(home),
             Err(error) => edge.break_off(&error.to_string(), ctx),
@@ -341,6 +350,10 @@ struct SaidToViewer(ViewerId, ViewerPush);
 
 impl Actor for ViewerStub {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(VIEWER_MAILBOX);
+    }
 }
 
 impl Handler<ViewerPush> for ViewerStub {

@@ -100,6 +100,9 @@ impl RemoteHome {
         if self.heard_at.elapsed() > SILENT_AFTER {
             return self.break_off("the home's node is silent", ctx);
         }
+        if self.directory.has_moved(self.org_id, &self.node) {
+            return self.break_off("the home has moved", ctx);
+        }
         self.questions.retain(|_, answer| !answer.is_closed());
         let is_idle =
             self.agents.is_empty() && self.viewers.is_empty() && self.questions.is_empty();
