@@ -58,6 +58,31 @@ def test_any_node_serves_any_org(cluster: Cluster) -> None:
         assert whole_journal(account)[-2:] == ["device.online", "device.offline"]
 
 
+def test_dashboards_of_one_node_share_one_stream_from_the_home(cluster: Cluster) -> None:
+    account = cluster.nodes[0].account()
+    at_home = {node.settings["PULSE_NODE_ID"]: node for node in cluster.nodes}[cluster.home(account)]
+    elsewhere = next(node for node in cluster.nodes if node is not at_home)
+
+    def has_viewers(count: int) -> bool:
+        return f"\npulse_viewers {count}\n" in httpx.get(f"{at_home.ops_url}/metrics").text
+
+    with ExitStack() as stack:
+        boards = [stack.enter_context(Dashboard(elsewhere, account)) for _ in range(3)]
+        for board in boards:
+            board.read("snapshot")
+        made, _ = account.add_agent()
+        for board in boards:
+            board.event("agent.enrolled", agent_id=made["id"])
+        later = stack.enter_context(Dashboard(elsewhere, account))
+        later.read("snapshot")
+        removed = account.client.delete(f"/agents/{made['id']}")
+        assert removed.status_code == 204
+        for board in [*boards, later]:
+            board.event("agent.removed", agent_id=made["id"])
+        assert has_viewers(1)
+    until("nobody watches", lambda: has_viewers(0))
+
+
 def test_a_newer_connection_on_another_node_wins_and_nobody_is_told_offline(cluster: Cluster) -> None:
     account = cluster.nodes[0].account()
     _, key = account.add_agent()

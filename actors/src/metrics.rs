@@ -11,7 +11,7 @@ pub struct Metrics {
     pub orgs: IntGauge,
     /// Agents attached to homes here.
     pub agents: IntGauge,
-    /// Dashboards watching homes here.
+    /// Dashboards watching homes here; those of another node count as one.
     pub viewers: IntGauge,
     /// Actors started, by kind.
     pub starts: IntCounterVec,
@@ -50,7 +50,10 @@ impl Metrics {
         let metrics = Self {
             orgs: gauge("pulse_orgs", "Orgs that have a home on this node")?,
             agents: gauge("pulse_agents_attached", "Agents attached to homes on this node")?,
-            viewers: gauge("pulse_viewers", "Dashboards watching homes on this node")?,
+            viewers: gauge(
+                "pulse_viewers",
+                "Dashboards watching homes on this node; those behind one line count as one",
+            )?,
             starts: IntCounterVec::new(
                 Opts::new("pulse_actor_starts_total", "Actors started"),
                 &["kind"],

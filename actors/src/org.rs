@@ -28,13 +28,14 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId};
 use pulse_protocol::status::Cause;
+use tokio::sync::oneshot;
 use tracing::{error, info_span};
 
 pub use fanout::encode;
-pub(crate) use messages::Orphaned;
 pub use messages::{
     Ask, Attach, Drain, News, Read, Reload, Take, Tried, Unwatch, Watch, WatchAnswer,
 };
+pub(crate) use messages::{CatchUp, Orphaned};
 use messages::{Durable, Failed};
 
 use crate::cluster::Fence;
@@ -549,8 +550,29 @@ impl Handler<Watch> for OrgActor {
     fn handle(&mut self, watch: Watch, ctx: &mut Context<Self>) {
         self.used();
         let Watch { link, after, answer } = watch;
-        self.note_seen();
         self.fanout.add(link);
+        self.catch_up(after, answer, ctx);
+    }
+}
+
+impl Handler<CatchUp> for OrgActor {
+    type Result = ();
+
+    fn handle(&mut self, CatchUp { after, answer }: CatchUp, ctx: &mut Context<Self>) {
+        self.used();
+        self.catch_up(after, answer, ctx);
+    }
+}
+
+impl OrgActor {
+    /// Says from where the events go on that are pushed from now on.
+    fn catch_up(
+        &mut self,
+        after: Option<u64>,
+        answer: oneshot::Sender<WatchAnswer>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.note_seen();
         let decided = self.org.seq();
         let undecided = self.pending.iter().map(|pending| pending.events.len() as u64).sum::<u64>();
         let durable = decided - undecided;

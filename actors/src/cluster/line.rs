@@ -124,12 +124,12 @@ pub(super) enum ToEdge {
         seq: u64,
         json: String,
     },
+    /// For every dashboard behind the line.
     Events {
-        viewer_id: ViewerId,
         events: Vec<Event>,
     },
+    /// The same.
     Ephemeral {
-        viewer_id: ViewerId,
         json: String,
     },
     ViewerLost {

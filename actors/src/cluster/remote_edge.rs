@@ -27,7 +27,7 @@ use super::line::{BEAT_EVERY, Body, Event, Numbers, SILENT_AFTER, ToEdge, ToHome
 use super::post::{Heard, Opening, Post};
 use crate::directory::{AskError, Directory};
 use crate::link::{AgentLink, AgentPush, Shared, ViewerId, ViewerLink, ViewerPush};
-use crate::org::{Ask, Attach, News, OrgActor, Orphaned, Read, Take, Unwatch, Watch, WatchAnswer};
+use crate::org::{Ask, Attach, CatchUp, News, OrgActor, Orphaned, Read, Take, Unwatch, Watch, WatchAnswer};
 use crate::ports::Clock;
 
 /// Messages of a line that may wait while the home is busy; beyond, the line breaks.
@@ -54,6 +54,8 @@ pub(crate) struct RemoteEdge {
     heard_at: Instant,
     connections: HashMap<ConnectionId, Connected>,
     viewers: HashSet<ViewerId>,
+    /// The one link through which the home pushes to all of them.
+    stream: Option<ViewerId>,
 }
 
 impl RemoteEdge {
@@ -73,6 +75,7 @@ impl RemoteEdge {
             heard_at: Instant::now(),
             connections: HashMap::new(),
             viewers: HashSet::new(),
+            stream: None,
         }
     }
 
@@ -167,7 +170,11 @@ impl RemoteEdge {
             ToHome::Watch { viewer_id, after } => self.watch(viewer_id, after, ctx),
             ToHome::Unwatch { viewer_id } => {
                 self.viewers.remove(&viewer_id);
-                self.pass(Unwatch(viewer_id), ctx);
+                if self.viewers.is_empty()
+                    && let Some(stream) = self.stream.take()
+                {
+                    self.pass(Unwatch(stream), ctx);
+                }
             }
             ToHome::Beat { heard } => {
                 let now = self.clock.now();
@@ -232,11 +239,17 @@ impl RemoteEdge {
     }
 
     fn watch(&mut self, viewer_id: ViewerId, after: Option<u64>, ctx: &mut Context<Self>) {
-        let stub = ViewerStub { line: ctx.address(), viewer_id }.start();
-        let link = ViewerLink { viewer_id, edge: stub.recipient() };
         let (answer, answered) = oneshot::channel();
         self.viewers.insert(viewer_id);
-        self.pass(Watch { link, after, answer }, ctx);
+        if self.stream.is_some() {
+            self.pass(CatchUp { after, answer }, ctx);
+        } else {
+            let stream = ViewerId(Uuid::now_v7());
+            self.stream = Some(stream);
+            let stub = ViewerStub { line: ctx.address(), stream }.start();
+            let link = ViewerLink { viewer_id: stream, edge: stub.recipient() };
+            self.pass(Watch { link, after, answer }, ctx);
+        }
         ctx.spawn(answered.into_actor(self).map(move |answer, edge, _| match answer {
             Ok(WatchAnswer::Resume { durable }) => {
                 edge.tell(ToEdge::Resume { viewer_id, durable });
@@ -277,8 +290,8 @@ impl Drop for RemoteEdge {
         for Connected { at_home, agent_id, .. } in self.connections.values() {
             home.do_send(Orphaned { agent_id: *agent_id, connection: *at_home });
         }
-        for viewer_id in &self.viewers {
-            home.do_send(Unwatch(*viewer_id));
+        if let Some(stream) = self.stream {
+            home.do_send(Unwatch(stream));
         }
     }
 }
@@ -338,15 +351,15 @@ impl Handler<SaidToAgent> for RemoteEdge {
     }
 }
 
-/// Stands at the home for one dashboard's socket on another node.
+/// Stands at the home for all dashboards behind the line.
 struct ViewerStub {
     line: Addr<RemoteEdge>,
-    viewer_id: ViewerId,
+    stream: ViewerId,
 }
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct SaidToViewer(ViewerId, ViewerPush);
+struct SaidToViewers(ViewerId, ViewerPush);
 
 impl Actor for ViewerStub {
     type Context = Context<Self>;
@@ -360,15 +373,15 @@ impl Handler<ViewerPush> for ViewerStub {
     type Result = ();
 
     fn handle(&mut self, push: ViewerPush, _: &mut Context<Self>) {
-        self.line.do_send(SaidToViewer(self.viewer_id, push));
+        self.line.do_send(SaidToViewers(self.stream, push));
     }
 }
 
-impl Handler<SaidToViewer> for RemoteEdge {
+impl Handler<SaidToViewers> for RemoteEdge {
     type Result = ();
 
-    fn handle(&mut self, SaidToViewer(viewer_id, push): SaidToViewer, _: &mut Context<Self>) {
-        if !self.viewers.contains(&viewer_id) {
+    fn handle(&mut self, SaidToViewers(stream, push): SaidToViewers, _: &mut Context<Self>) {
+        if self.stream != Some(stream) {
             return;
         }
         match push {
@@ -380,14 +393,16 @@ impl Handler<SaidToViewer> for RemoteEdge {
                     json: text(&frame.json),
                 });
                 let events = events.collect();
-                self.tell(ToEdge::Events { viewer_id, events });
+                self.tell(ToEdge::Events { events });
             }
             ViewerPush::Ephemeral(frame) => {
-                self.tell(ToEdge::Ephemeral { viewer_id, json: text(&frame.json) });
+                self.tell(ToEdge::Ephemeral { json: text(&frame.json) });
             }
             ViewerPush::Lost(_, reason) => {
-                self.viewers.remove(&viewer_id);
-                self.tell(ToEdge::ViewerLost { viewer_id, reason });
+                self.stream = None;
+                for viewer_id in std::mem::take(&mut self.viewers) {
+                    self.tell(ToEdge::ViewerLost { viewer_id, reason });
+                }
             }
         }
     }

@@ -16,6 +16,7 @@ use pulse_domain::presence::ConnectionId;
 use pulse_domain::request::Reply;
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CloseCode;
+use pulse_protocol::dashboard::ResyncReason;
 use pulse_protocol::ids::OrgId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -151,14 +152,14 @@ impl RemoteHome {
                 let frame = SharedFrame::new(Bytes::from(json));
                 self.answer(viewer_id, WatchAnswer::Snapshot { seq, frame });
             }
-            ToEdge::Events { viewer_id, events } => {
+            ToEdge::Events { events } => {
                 let frames = events.into_iter().map(encoded).collect();
                 let chunk = Chunk { frames, on_the_wire: OnceLock::new() };
-                self.show(viewer_id, ViewerPush::Events(Arc::new(chunk)));
+                self.show(&ViewerPush::Events(Arc::new(chunk)));
             }
-            ToEdge::Ephemeral { viewer_id, json } => {
+            ToEdge::Ephemeral { json } => {
                 let frame = SharedFrame::new(Bytes::from(json));
-                self.show(viewer_id, ViewerPush::Ephemeral(frame));
+                self.show(&ViewerPush::Ephemeral(frame));
             }
             ToEdge::ViewerLost { viewer_id, reason } => {
                 if let Some(watching) = self.viewers.remove(&viewer_id) {
@@ -186,16 +187,17 @@ impl RemoteHome {
     }
 
     /// Slow viewers are cut off here as they are at a home.
-    fn show(&mut self, viewer_id: ViewerId, push: ViewerPush) {
-        let Some(watching) = self.viewers.get(&viewer_id) else { return };
+    fn show(&mut self, push: &ViewerPush) {
         let is_event = matches!(push, ViewerPush::Events(_));
-        if watching.link.edge.try_send(push).is_err() && is_event {
-            let lost = ViewerPush::Lost(
-                viewer_id,
-                Some(pulse_protocol::dashboard::ResyncReason::SlowConsumer),
-            );
-            watching.link.edge.do_send(lost);
-            self.viewers.remove(&viewer_id);
+        let is_slow = |(_, watching): &(&ViewerId, &Watching)| {
+            watching.link.edge.try_send(push.clone()).is_err() && is_event
+        };
+        let slow: Vec<ViewerId> = self.viewers.iter().filter(is_slow).map(|(id, _)| *id).collect();
+        for viewer_id in slow {
+            if let Some(watching) = self.viewers.remove(&viewer_id) {
+                let reason = Some(ResyncReason::SlowConsumer);
+                watching.link.edge.do_send(ViewerPush::Lost(viewer_id, reason));
+            }
             self.tell(ToHome::Unwatch { viewer_id });
         }
     }

@@ -94,6 +94,16 @@ pub struct Watch {
     pub answer: oneshot::Sender<WatchAnswer>,
 }
 
+/// As [`Watch`], for one more dashboard behind a link that watches already.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct CatchUp {
+    /// The last number it has.
+    pub(crate) after: Option<u64>,
+    /// Where the answer goes.
+    pub(crate) answer: oneshot::Sender<WatchAnswer>,
+}
+
 /// From where the pushed events go on.
 #[derive(Clone, Debug)]
 pub enum WatchAnswer {
