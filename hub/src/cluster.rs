@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pulse_actors::cluster::member::{ClusterMember, MemberPorts};
-use pulse_actors::cluster::routes::Table;
+use pulse_actors::cluster::routes::RoutesWriter;
 use pulse_actors::cluster::{Bus, Member, NodeId, Post, RedisCluster, Routes};
 use pulse_actors::directory::{ClusterPorts, Directory};
 use pulse_store::Database;
@@ -26,7 +26,7 @@ pub(crate) struct Joining {
     me: Member,
     redis: RedisCluster,
     ports: ClusterPorts,
-    writer: watch::Sender<Arc<Table>>,
+    writer: RoutesWriter,
 }
 
 impl Joining {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::routes::Table;
+use super::routes::{RoutesWriter, Table};
 use super::{Claims, Coordination, Member, NodeId, Shard};
 use crate::directory::Directory;
 
@@ -57,7 +57,7 @@ pub struct MemberPorts {
     /// The homes of this node.
     pub directory: Directory,
     /// Where the routes are published.
-    pub routes: watch::Sender<Arc<Table>>,
+    pub routes: RoutesWriter,
 }
 
 /// This node's part in the cluster.
@@ -196,13 +196,7 @@ impl ClusterMember {
     }
 
     fn publish(&self) {
-        self.ports.routes.send_if_modified(|table| {
-            let changed = **table != self.held;
-            if changed {
-                *table = Arc::new(self.held.clone());
-            }
-            changed
-        });
+        self.ports.routes.publish(&self.held);
     }
 
     /// Takes no more for these shards, and waits until their homes have stopped.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use pulse_protocol::ids::OrgId;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{Fence, NodeId, Shard};
 
@@ -29,24 +30,47 @@ pub struct Table {
     pub there: BTreeMap<Shard, NodeId>,
 }
 
+/// The latest table, and who waits for the next. Not a watch channel: that wakes those who wait in an order drawn at
+/// random, and a simulated node must do the same thing twice.
+#[derive(Debug, Default)]
+struct Shared {
+    table: RwLock<Arc<Table>>,
+    changed: Notify,
+}
+
+/// Publishes the routes of one node.
+#[derive(Debug)]
+pub struct RoutesWriter(Arc<Shared>);
+
+impl RoutesWriter {
+    /// Shows `table` to everybody, unless it is what they see already.
+    pub fn publish(&self, table: &Table) {
+        if **self.0.table.read() == *table {
+            return;
+        }
+        *self.0.table.write() = Arc::new(table.clone());
+        self.0.changed.notify_waiters();
+    }
+}
+
 /// The latest table; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    table: watch::Receiver<Arc<Table>>,
+    shared: Arc<Shared>,
 }
 
 impl Routes {
     /// No routes yet, and the way to publish them.
     #[must_use]
-    pub fn new() -> (watch::Sender<Arc<Table>>, Self) {
-        let (writer, table) = watch::channel(Arc::default());
-        (writer, Self { table })
+    pub fn new() -> (RoutesWriter, Self) {
+        let shared = Arc::<Shared>::default();
+        (RoutesWriter(Arc::clone(&shared)), Self { shared })
     }
 
     /// Where the org's home is now.
     #[must_use]
     pub fn of(&self, org_id: OrgId) -> Route {
-        let (table, shard) = (self.table.borrow(), Shard::of(org_id));
+        let (table, shard) = (self.shared.table.read(), Shard::of(org_id));
         if let Some(fence) = table.here.get(&shard) {
             return Route::Here(*fence);
         }
@@ -56,14 +80,12 @@ impl Routes {
     /// The whole table.
     #[must_use]
     pub fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.table.borrow())
+        Arc::clone(&self.shared.table.read())
     }
 
     /// Resolves when the routes change, or after `patience`.
     pub async fn changed(&self, patience: Duration) {
-        let mut table = self.table.clone();
-        table.mark_unchanged();
-        // Neither a writer that is gone nor the end of the patience is news: the caller looks again.
-        drop(tokio::time::timeout(patience, table.changed()).await);
+        // The end of the patience is no news: the caller looks again.
+        drop(tokio::time::timeout(patience, self.shared.changed.notified()).await);
     }
 }
