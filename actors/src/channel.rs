@@ -6,7 +6,7 @@
 //! - Lost on restart: an attempt whose outcome was not stored is made again, under the same delivery id.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use pulse_domain::org::Attempted;
@@ -15,6 +15,7 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::api::{Attempt, AttemptOutcome, ChannelHealth};
 use pulse_protocol::ids::{ChannelId, OrgId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::directory::Directory;
@@ -47,6 +48,8 @@ pub struct Ports {
     pub directory: Directory,
     /// Numbers for the operator.
     pub metrics: Metrics,
+    /// Draws from 0 to 1, to spread retries.
+    pub jitter: fn() -> f64,
 }
 
 /// The mailbox of one channel.
@@ -214,7 +217,7 @@ impl Round {
         debug!(delivery.id = %delivery.id, outcome = %outcome, duration_ms = attempt.duration_ms, "tried");
         self.ports.metrics.attempts.with_label_values(&[outcome.as_str()]).inc();
         self.ports.metrics.attempt_duration.observe(began.elapsed().as_secs_f64());
-        let attempted = Attempted { delivery, attempt, retry_after, jitter: rand::random() };
+        let attempted = Attempted { delivery, attempt, retry_after, jitter: (self.ports.jitter)() };
         self.store(attempted).await?;
         Ok(outcome)
     }
