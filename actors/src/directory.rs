@@ -279,6 +279,13 @@ impl Directory {
         Some(address)
     }
 
+    /// The database takes nothing more from the homes of this shard: its epoch is over.
+    pub fn refused(&self, fence: Fence) {
+        if let Some(cluster) = &self.inner.ports.cluster {
+            cluster.routes.refuse(fence);
+        }
+    }
+
     /// Forgets a line that broke.
     pub fn forget_remote(&self, org_id: OrgId, line: &Addr<RemoteHome>) {
         if let Some(remote) = self.inner.remotes.lock().get_mut(&org_id)

@@ -580,9 +580,12 @@ impl Handler<Durable> for OrgActor {
 impl Handler<Failed> for OrgActor {
     type Result = ();
 
-    fn handle(&mut self, Failed(message): Failed, ctx: &mut Context<Self>) {
-        error!(org.id = %self.org.id(), error = %message, undurable = self.pending.len(), "a commit failed; the home starts anew from the store");
+    fn handle(&mut self, Failed { error, is_fenced }: Failed, ctx: &mut Context<Self>) {
+        error!(org.id = %self.org.id(), error, undurable = self.pending.len(), "a commit failed; the home starts anew from the store");
         self.ports.metrics.failed_homes.inc();
+        if let (true, Some(fence)) = (is_fenced, self.fence) {
+            self.ports.directory.refused(fence);
+        }
         self.ports.directory.forget_org(self.org.id(), &ctx.address());
         ctx.stop();
     }

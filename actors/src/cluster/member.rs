@@ -4,6 +4,8 @@
 //! - **M1** A shard is served only while its lease is held **and** its epoch is claimed.
 //! - **M2** A shard is given back only when its homes have stopped.
 //! - **M3** A node that could not renew its leases for their time serves nothing until it has them again.
+//! - **M4** A shard whose epoch is over is claimed anew, even if its lease never seemed to be lost: another node may
+//!   have held it while this one stood still.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::routes::{RoutesWriter, Table};
-use super::{Claims, Coordination, Member, NodeId, Shard};
+use super::{Claims, Coordination, Fence, Member, NodeId, Shard};
 use crate::directory::Directory;
 
 /// How long a lease lasts, and how long a silent node counts as a member.
@@ -146,6 +148,7 @@ impl ClusterMember {
         if is_settled {
             self.give_surplus().await?;
         }
+        self.give_refused().await?;
         self.hold(is_settled).await?;
         self.look().await
     }
@@ -157,6 +160,19 @@ impl ClusterMember {
             info!(shards = surplus.len(), "giving shards to other nodes");
             self.stop_serving(&surplus).await;
             self.ports.coordination.release(&self.me.node, &surplus).await?;
+        }
+        Ok(())
+    }
+
+    /// M4. Given back, so that it is the next holder's, this node or another, to claim it.
+    async fn give_refused(&mut self) -> Result<(), RoundError> {
+        let refused = self.ports.routes.take_refused();
+        let is_held = |fence: &Fence| self.held.here.get(&fence.shard) == Some(fence);
+        let over: Vec<Shard> = refused.into_iter().filter(is_held).map(|it| it.shard).collect();
+        if !over.is_empty() {
+            warn!(shards = over.len(), "other nodes claimed shards that this one held");
+            self.stop_serving(&over).await;
+            self.ports.coordination.release(&self.me.node, &over).await?;
         }
         Ok(())
     }

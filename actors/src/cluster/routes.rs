@@ -1,10 +1,10 @@
 //! Where each shard's home is, as this node knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use pulse_protocol::ids::OrgId;
 use tokio::sync::Notify;
 
@@ -36,6 +36,8 @@ pub struct Table {
 struct Shared {
     table: RwLock<Arc<Table>>,
     changed: Notify,
+    /// What the database refused, for the member to claim anew.
+    refused: Mutex<BTreeSet<Fence>>,
 }
 
 /// Publishes the routes of one node.
@@ -50,6 +52,11 @@ impl RoutesWriter {
         }
         *self.0.table.write() = Arc::new(table.clone());
         self.0.changed.notify_waiters();
+    }
+
+    /// What was [refused](Routes::refuse) since this was asked last.
+    pub(super) fn take_refused(&self) -> BTreeSet<Fence> {
+        std::mem::take(&mut *self.0.refused.lock())
     }
 }
 
@@ -75,6 +82,12 @@ impl Routes {
             return Route::Here(*fence);
         }
         table.there.get(&shard).cloned().map_or(Route::Nowhere, Route::There)
+    }
+
+    /// Notes that the database takes nothing more under this fence: somebody else has claimed the shard, even if the
+    /// lease does not say so.
+    pub fn refuse(&self, fence: Fence) {
+        self.shared.refused.lock().insert(fence);
     }
 
     /// The whole table.
