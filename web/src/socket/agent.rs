@@ -367,7 +367,11 @@ impl AgentConnection {
             self.sent_seq = self.sent_seq.max(seq);
         }
         // Not a clone: every clone of an address has a place of its own in the mailbox, and is never told it is full.
-        let Some(home) = &self.home else { return };
+        let Some(home) = &self.home else {
+            // It came beside the news that the home is gone: one item of a stream passes a wait that a message began.
+            // Nobody has the frame, so the agent must send it again.
+            return self.close(CloseCode::GoingAway, "the org moved; reconnect", ctx);
+        };
         let busy = match home.try_send(Take(input)) {
             Ok(()) => None,
             Err(SendError::Full(take)) => Some(home.send(take)),
