@@ -6,7 +6,7 @@
 //! - Lost on restart: an attempt whose outcome was not stored is made again, under the same delivery id.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use pulse_domain::org::Attempted;
@@ -15,11 +15,12 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::api::{Attempt, AttemptOutcome, ChannelHealth};
 use pulse_protocol::ids::{ChannelId, OrgId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::directory::Directory;
 use crate::metrics::Metrics;
-use crate::org::Tried;
+use crate::org::{OrgActor, Tried};
 use crate::ports::{Clock, DueDelivery, Message, OrgStore, Sender, StoreError, Verdict};
 
 /// Deliveries read at a time.
@@ -47,6 +48,8 @@ pub struct Ports {
     pub directory: Directory,
     /// Numbers for the operator.
     pub metrics: Metrics,
+    /// Draws from 0 to 1, to spread retries.
+    pub jitter: fn() -> f64,
 }
 
 /// The mailbox of one channel.
@@ -180,6 +183,11 @@ impl Round {
             if !channel.enabled || channel.health == ChannelHealth::Disabled {
                 return Ok(Then::Rest);
             }
+            // Before what is due is read: no home before this one can still change it then, and as long as this one
+            // lives nobody else does. A delivery read earlier may have ended since, and would be taken up again.
+            let Ok(home) = self.ports.directory.org(org_id).await else {
+                return Ok(Then::WakeAfter(RETRY_AFTER_FAULT));
+            };
             let now = self.ports.clock.now();
             let due = store.due_deliveries(org_id, channel_id, now, PAGE).await?;
             if due.is_empty() {
@@ -187,7 +195,7 @@ impl Round {
                 return Ok(next.map_or(Then::Rest, |at| Then::WakeAfter(at.duration_since(now))));
             }
             for due in due {
-                match self.attempt(&channel, due).await {
+                match self.attempt(&home, &channel, due).await {
                     Ok(AttemptOutcome::Gone) => break,
                     Ok(_) => {}
                     Err(NotStored) => return Ok(Then::WakeAfter(RETRY_AFTER_FAULT)),
@@ -198,12 +206,15 @@ impl Round {
 
     async fn attempt(
         &self,
+        home: &Addr<OrgActor>,
         channel: &ChannelRecord,
         due: DueDelivery,
     ) -> Result<AttemptOutcome, NotStored> {
         let DueDelivery { delivery, event } = due;
         // Without a home the outcome could not be stored, and the receiver would get the message again and again.
-        self.ports.directory.org(self.org_id).await.map_err(|_| NotStored)?;
+        if self.ports.directory.org(self.org_id).await.as_ref() != Ok(home) {
+            return Err(NotStored);
+        }
         let at = self.ports.clock.now();
         let message = Message { org_id: self.org_id, delivery_id: delivery.id, event, at };
         let span = info_span!("delivery.attempt", delivery.id = %delivery.id, change.id = %message.event.id, attempt = delivery.tries + 1);
@@ -214,18 +225,17 @@ impl Round {
         debug!(delivery.id = %delivery.id, outcome = %outcome, duration_ms = attempt.duration_ms, "tried");
         self.ports.metrics.attempts.with_label_values(&[outcome.as_str()]).inc();
         self.ports.metrics.attempt_duration.observe(began.elapsed().as_secs_f64());
-        let attempted = Attempted { delivery, attempt, retry_after, jitter: rand::random() };
-        self.store(attempted).await?;
+        let attempted = Attempted { delivery, attempt, retry_after, jitter: (self.ports.jitter)() };
+        store(home, attempted).await?;
         Ok(outcome)
     }
+}
 
-    /// Hands the outcome to the org and waits until it is durable.
-    async fn store(&self, attempted: Attempted) -> Result<(), NotStored> {
-        let home = self.ports.directory.org(self.org_id).await.map_err(|_| NotStored)?;
-        let (done, stored) = oneshot::channel();
-        home.send(Tried { attempted, done }).await.map_err(|_| NotStored)?;
-        stored.await.map_err(|_| NotStored)
-    }
+/// Hands the outcome to the org and waits until it is durable.
+async fn store(home: &Addr<OrgActor>, attempted: Attempted) -> Result<(), NotStored> {
+    let (done, stored) = oneshot::channel();
+    home.send(Tried { attempted, done }).await.map_err(|_| NotStored)?;
+    stored.await.map_err(|_| NotStored)
 }
 
 /// The org could not store the outcome: the attempt will be made again.

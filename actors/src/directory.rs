@@ -4,7 +4,7 @@
 //! call is refused until the window has passed. The counts multiply nowhere: an org that keeps falling costs its
 //! own callers a quick refusal, and nobody else anything.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -71,6 +71,8 @@ pub struct DirectoryPorts {
     pub metrics: Metrics,
     /// Liveness of orgs without settings of their own.
     pub liveness: Liveness,
+    /// Draws from 0 to 1, to spread retries.
+    pub jitter: fn() -> f64,
     /// The other nodes; none where there is but one.
     pub cluster: Option<ClusterPorts>,
 }
@@ -84,14 +86,39 @@ pub struct ClusterPorts {
     pub routes: Routes,
 }
 
+/// Where actors start.
+pub(crate) enum Places {
+    /// On these threads, at least one; what has the same id on the same one.
+    Arbiters(Vec<ArbiterHandle>),
+    /// On the calling thread.
+    Here,
+}
+
+impl Places {
+    pub(crate) fn start<A: Actor<Context = Context<A>> + Send>(
+        &self,
+        id: u128,
+        actor: A,
+    ) -> Addr<A> {
+        match self {
+            // Ids are random in their low bits, so those spread them evenly.
+            Self::Arbiters(arbiters) => {
+                let place = (id % arbiters.len() as u128) as usize;
+                A::start_in_arbiter(&arbiters[place], move |_| actor)
+            }
+            Self::Here => actor.start(),
+        }
+    }
+}
+
 struct Inner {
     ports: DirectoryPorts,
-    arbiters: Vec<ArbiterHandle>,
+    places: Places,
     viewers_here: Arc<AtomicUsize>,
     draining: AtomicBool,
-    orgs: Mutex<HashMap<OrgId, Slot<OrgActor>>>,
-    channels: Mutex<HashMap<ChannelId, Slot<ChannelActor>>>,
-    remotes: Mutex<HashMap<OrgId, Remote>>,
+    orgs: Mutex<BTreeMap<OrgId, Slot<OrgActor>>>,
+    channels: Mutex<BTreeMap<ChannelId, Slot<ChannelActor>>>,
+    remotes: Mutex<BTreeMap<OrgId, Remote>>,
 }
 
 /// A line to a home on another node.
@@ -162,9 +189,19 @@ impl Directory {
     #[must_use]
     pub fn new(ports: DirectoryPorts, arbiters: Vec<ArbiterHandle>) -> Self {
         assert!(!arbiters.is_empty(), "a directory needs an arbiter to start actors on");
+        Self::in_places(ports, Places::Arbiters(arbiters))
+    }
+
+    /// A directory that starts each actor where it is called: on the thread, and in the local set, of the caller.
+    #[must_use]
+    pub fn local(ports: DirectoryPorts) -> Self {
+        Self::in_places(ports, Places::Here)
+    }
+
+    fn in_places(ports: DirectoryPorts, places: Places) -> Self {
         let inner = Inner {
             ports,
-            arbiters,
+            places,
             viewers_here: Arc::default(),
             draining: AtomicBool::new(false),
             orgs: Mutex::default(),
@@ -267,10 +304,17 @@ impl Directory {
             }
         }
         let line = RemoteHome::new(org_id, node.clone(), cluster.post.clone(), self.clone());
-        let address = RemoteHome::start_in_arbiter(self.arbiter(org_id), move |_| line);
+        let address = self.inner.places.start(org_id.uuid().as_u128(), line);
         let remote = Remote { node, address: address.clone(), broke_at: None };
         remotes.insert(org_id, remote);
         Some(address)
+    }
+
+    /// The database takes nothing more from the homes of this shard: its epoch is over.
+    pub fn refused(&self, fence: Fence) {
+        if let Some(cluster) = &self.inner.ports.cluster {
+            cluster.routes.refuse(fence);
+        }
     }
 
     /// Forgets a line that broke.
@@ -282,20 +326,14 @@ impl Directory {
         }
     }
 
-    fn arbiter(&self, org_id: OrgId) -> &ArbiterHandle {
-        let arbiters = &self.inner.arbiters;
-        &arbiters[place(org_id.uuid().as_u128(), arbiters.len())]
-    }
-
     /// Serves the edges of other nodes until the bus ends.
     pub async fn serve_lines(&self, inbox: Inbox) {
         let Some(cluster) = &self.inner.ports.cluster else { return };
         let accept = |opening: Opening| {
-            let arbiter = self.arbiter(opening.org_id);
             let clock = Arc::clone(&self.inner.ports.clock);
             let (post, directory) = (cluster.post.clone(), self.clone());
             let edge = RemoteEdge::new(opening, post, directory, clock);
-            edge.accept(arbiter);
+            edge.accept(&self.inner.places);
         };
         cluster.post.sort(inbox, accept).await;
     }
@@ -385,8 +423,8 @@ impl Directory {
         };
         ports.metrics.starts.with_label_values(&["org"]).inc();
         info!(org.id = %org_id, seq = org.seq(), "home started");
-        let arbiter = self.arbiter(org_id);
-        Ok(OrgActor::start_in_arbiter(arbiter, move |_| OrgActor::new(org, fence, home_ports)))
+        let home = OrgActor::new(org, fence, home_ports);
+        Ok(self.inner.places.start(org_id.uuid().as_u128(), home))
     }
 
     /// The numbers for the operator.
@@ -444,9 +482,8 @@ impl Directory {
     /// again. Returns when all have stopped, or after `patience`.
     pub async fn drain(&self, reconnect_after_ms: u64, patience: Duration) {
         self.inner.draining.store(true, Ordering::Release);
-        let lines: Vec<_> =
-            self.inner.remotes.lock().drain().map(|(_, remote)| remote.address).collect();
-        for line in lines {
+        let lines = std::mem::take(&mut *self.inner.remotes.lock());
+        for line in lines.into_values().map(|remote| remote.address) {
             let (stopped, _) = oneshot::channel();
             line.do_send(Drain { reconnect_after_ms: Some(reconnect_after_ms), stopped });
         }
@@ -487,7 +524,7 @@ impl Directory {
             // The org's home wakes it, on its own node.
             return;
         }
-        let Inner { ports, arbiters, channels, .. } = &*self.inner;
+        let Inner { ports, places, channels, .. } = &*self.inner;
         let mut channels = channels.lock();
         let slot = channels.entry(channel_id).or_default();
         let Some(cell) = slot.cell() else { return };
@@ -503,13 +540,11 @@ impl Directory {
             sender: Arc::clone(&ports.sender),
             directory: self.clone(),
             metrics: ports.metrics.clone(),
+            jitter: ports.jitter,
         };
         ports.metrics.starts.with_label_values(&["channel"]).inc();
-        let arbiter = &arbiters[place(channel_id.uuid().as_u128(), arbiters.len())];
-        let address = ChannelActor::start_in_arbiter(arbiter, move |_| {
-            ChannelActor::new(org_id, channel_id, channel_ports)
-        });
-        drop(cell.set(address));
+        let channel = ChannelActor::new(org_id, channel_id, channel_ports);
+        drop(cell.set(places.start(channel_id.uuid().as_u128(), channel)));
     }
 
     /// Forgets a channel that has nothing to do.
@@ -574,9 +609,4 @@ impl Directory {
 /// An asker that gives up while its question waits in the mailbox takes the question back.
 async fn in_time(asked: impl Future<Output = Result<Reply, AskError>>) -> Result<Reply, AskError> {
     tokio::time::timeout(ANSWER_WITHIN, asked).await.unwrap_or(Err(AskError::Unavailable))
-}
-
-/// Ids are random in their low bits, so those spread them evenly.
-const fn place(id: u128, places: usize) -> usize {
-    (id % places as u128) as usize
 }

@@ -206,7 +206,7 @@ pub enum ViewerPush {
 }
 
 /// Names one watch of an org by one viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ViewerId(pub uuid::Uuid);
 
 /// A home's way to one dashboard's socket.

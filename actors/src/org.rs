@@ -14,7 +14,7 @@ mod fanout;
 mod messages;
 mod trace;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -97,12 +97,12 @@ pub struct OrgActor {
     ids: TimeOrderedIds,
     next_ticket: u64,
     pending: VecDeque<Pending>,
-    agents: HashMap<ConnectionId, AgentLink>,
+    agents: BTreeMap<ConnectionId, AgentLink>,
     fanout: Fanout,
     wake_up: Option<(Timestamp, SpawnHandle)>,
     draining: Option<Drain>,
     used_at: tokio::time::Instant,
-    silent: HashSet<ConnectionId>,
+    silent: BTreeSet<ConnectionId>,
 }
 
 impl OrgActor {
@@ -123,11 +123,11 @@ impl OrgActor {
             ids: TimeOrderedIds,
             next_ticket: 1,
             pending: VecDeque::new(),
-            agents: HashMap::new(),
+            agents: BTreeMap::new(),
             wake_up: None,
             draining: None,
             used_at: tokio::time::Instant::now(),
-            silent: HashSet::new(),
+            silent: BTreeSet::new(),
         }
     }
 
@@ -206,7 +206,7 @@ impl OrgActor {
                 last.answers.extend(answer);
             }
             None => {
-                let mut acks = HashMap::new();
+                let mut acks = BTreeMap::new();
                 self.tell(effects, &mut acks, ctx);
                 self.send_acks(&acks);
                 if let Some(answer) = answer {
@@ -218,7 +218,7 @@ impl OrgActor {
 
     /// Tells what the journal has made durable, in the order it was decided.
     fn release(&mut self, ticket: u64, ctx: &mut Context<Self>) {
-        let mut acks = HashMap::new();
+        let mut acks = BTreeMap::new();
         while self.pending.front().is_some_and(|pending| pending.ticket <= ticket) {
             let Some(pending) = self.pending.pop_front() else { break };
             self.ports.metrics.undurable.dec();
@@ -267,10 +267,10 @@ impl OrgActor {
     fn tell(
         &mut self,
         effects: Vec<Effect>,
-        acks: &mut HashMap<ConnectionId, u64>,
+        acks: &mut BTreeMap<ConnectionId, u64>,
         ctx: &mut Context<Self>,
     ) {
-        let mut channels: HashSet<ChannelId> = HashSet::new();
+        let mut channels: BTreeSet<ChannelId> = BTreeSet::new();
         for effect in effects {
             match effect {
                 Effect::Ack(connection, seq) => {
@@ -323,7 +323,7 @@ impl OrgActor {
         }
     }
 
-    fn send_acks(&self, acks: &HashMap<ConnectionId, u64>) {
+    fn send_acks(&self, acks: &BTreeMap<ConnectionId, u64>) {
         for (connection, seq) in acks {
             if let Some(link) = self.agents.get(connection) {
                 link.shared.ack(*seq);
@@ -393,7 +393,7 @@ impl OrgActor {
         let is_silent = |link: &AgentLink| {
             link.shared.last_seen_at().is_some_and(|at| now.duration_since(at) > heard_after)
         };
-        let silent: HashSet<_> = self
+        let silent: BTreeSet<_> = self
             .agents
             .iter()
             .filter(|(_, link)| is_silent(link))
@@ -627,9 +627,12 @@ impl Handler<Durable> for OrgActor {
 impl Handler<Failed> for OrgActor {
     type Result = ();
 
-    fn handle(&mut self, Failed(message): Failed, ctx: &mut Context<Self>) {
-        error!(org.id = %self.org.id(), error = %message, undurable = self.pending.len(), "a commit failed; the home starts anew from the store");
+    fn handle(&mut self, Failed { error, is_fenced }: Failed, ctx: &mut Context<Self>) {
+        error!(org.id = %self.org.id(), error, undurable = self.pending.len(), "a commit failed; the home starts anew from the store");
         self.ports.metrics.failed_homes.inc();
+        if let (true, Some(fence)) = (is_fenced, self.fence) {
+            self.ports.directory.refused(fence);
+        }
         self.ports.directory.forget_org(self.org.id(), &ctx.address());
         ctx.stop();
     }

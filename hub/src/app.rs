@@ -136,6 +136,7 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
             heartbeat_timeout: config.liveness.heartbeat_timeout,
             offline_grace: config.liveness.offline_grace,
         },
+        jitter: rand::random,
         cluster: joining.as_ref().map(Joining::ports),
     };
     let directory = Directory::new(ports, home_arbiters());

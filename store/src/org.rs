@@ -23,7 +23,7 @@ use crate::entity::{
 };
 use crate::error::failed;
 use crate::record::{Record, command_view, number, read_all, read_event, stored};
-use crate::{Database, deliveries};
+use crate::{Database, DatabaseKind, deliveries};
 
 /// Scans that ended, in an org's image.
 const ENDED_SCANS: u64 = 50;
@@ -40,6 +40,15 @@ impl Database {
         <R::Row as sea_orm::ModelTrait>::Entity: EntityTrait<Model = R::Row>,
     {
         read_all(select.all(db).await.map_err(failed)?, &self.sealer)
+    }
+
+    /// Waits for a commit of this org that its home has given up for failed, because its answer was late or lost, and
+    /// that may become true nevertheless: it holds the org's number until its end. SQLite answers when it has ended.
+    async fn await_commits(&self, org_id: OrgId) -> Result<(), DbErr> {
+        if self.kind() == DatabaseKind::Postgres {
+            head::Entity::find_by_id(org_id.uuid()).lock_shared().one(&self.reader()).await?;
+        }
+        Ok(())
     }
 
     async fn image(
@@ -113,6 +122,7 @@ impl OrgStore for Database {
         // connection inside a transaction for the next one who gets it.
         let loading = tokio::spawn(async move {
             let loaded = async {
+                database.await_commits(org_id).await.map_err(failed)?;
                 let snapshot = database.begin_read().await.map_err(failed)?;
                 let image = database.image(&snapshot, org_id).await?;
                 snapshot.commit().await.map_err(failed)?;

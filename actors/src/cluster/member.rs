@@ -6,6 +6,8 @@
 //! - **M3** A node that could not renew its leases for their time serves nothing until it has them again.
 //! - **M4** Of two processes under one name the newer stays; the older serves nothing more and says so.
 //! - **M5** A node that cannot write, or hears no message, gives its shards away: to others they are worth more.
+//! - **M6** A shard whose epoch is over is claimed anew, even if its lease never seemed to be lost: another node may
+//!   have held it while this one stood still.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::routes::{RoutesWriter, Table};
-use super::{Claims, Coordination, Member, NodeId, Post, Shard};
+use super::{Claims, Coordination, Fence, Member, NodeId, Post, Shard};
 use crate::directory::Directory;
 
 /// How long a lease lasts, and how long a silent node counts as a member.
@@ -245,6 +247,7 @@ impl ClusterMember {
         if is_settled {
             self.give_surplus().await?;
         }
+        self.give_refused().await?;
         self.hold(is_settled).await?;
         self.look().await
     }
@@ -256,6 +259,19 @@ impl ClusterMember {
             info!(shards = surplus.len(), "giving shards to other nodes");
             self.stop_serving(&surplus).await;
             self.ports.coordination.release(&self.me.node, &surplus).await?;
+        }
+        Ok(())
+    }
+
+    /// M6. Given back, so that it is the next holder's, this node or another, to claim it.
+    async fn give_refused(&mut self) -> Result<(), RoundError> {
+        let refused = self.ports.routes.take_refused();
+        let is_held = |fence: &Fence| self.held.here.get(&fence.shard) == Some(fence);
+        let over: Vec<Shard> = refused.into_iter().filter(is_held).map(|it| it.shard).collect();
+        if !over.is_empty() {
+            warn!(shards = over.len(), "other nodes claimed shards that this one held");
+            self.stop_serving(&over).await;
+            self.ports.coordination.release(&self.me.node, &over).await?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! A connection has another id at the home than on the wire: when its edge comes back over a new line, the end of the
 //! old one must not end it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +25,11 @@ use uuid::Uuid;
 
 use super::line::{BEAT_EVERY, Body, Event, Numbers, SILENT_AFTER, ToEdge, ToHome, Turn, text};
 use super::post::{Heard, Opening, Post};
-use crate::directory::{AskError, Directory};
+use crate::directory::{AskError, Directory, Places};
 use crate::link::{AgentLink, AgentPush, Shared, ViewerId, ViewerLink, ViewerPush};
-use crate::org::{Ask, Attach, CatchUp, News, OrgActor, Orphaned, Read, Take, Unwatch, Watch, WatchAnswer};
+use crate::org::{
+    Ask, Attach, CatchUp, News, OrgActor, Orphaned, Read, Take, Unwatch, Watch, WatchAnswer,
+};
 use crate::ports::Clock;
 
 /// Messages of a line that may wait while the home is busy; beyond, the line breaks.
@@ -52,8 +54,8 @@ pub(crate) struct RemoteEdge {
     home: Option<Addr<OrgActor>>,
     numbers: Numbers,
     heard_at: Instant,
-    connections: HashMap<ConnectionId, Connected>,
-    viewers: HashSet<ViewerId>,
+    connections: BTreeMap<ConnectionId, Connected>,
+    viewers: BTreeSet<ViewerId>,
     /// The one link through which the home pushes to all of them.
     stream: Option<ViewerId>,
 }
@@ -73,16 +75,16 @@ impl RemoteEdge {
             home: None,
             numbers: Numbers::default(),
             heard_at: Instant::now(),
-            connections: HashMap::new(),
-            viewers: HashSet::new(),
+            connections: BTreeMap::new(),
+            viewers: BTreeSet::new(),
             stream: None,
         }
     }
 
     /// Starts it, and puts the line under its name before anything else can come over it.
-    pub(crate) fn accept(self, arbiter: &ArbiterHandle) {
+    pub(crate) fn accept(self, places: &Places) {
         let (post, line) = (self.post.clone(), self.opening.line);
-        let address = Self::start_in_arbiter(arbiter, move |_| self);
+        let address = places.start(self.opening.org_id.uuid().as_u128(), self);
         post.open(line, address.recipient());
     }
 

@@ -5,7 +5,7 @@
 //! - Supervision: the directory opens a line on first use. When it breaks this actor stops, and with its links every
 //!   edge hears that the home is gone and asks the directory again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 
@@ -61,9 +61,9 @@ pub struct RemoteHome {
     heard_at: Instant,
     idle_beats: u32,
     is_watched: bool,
-    agents: HashMap<ConnectionId, (AgentLink, Option<Timestamp>)>,
-    viewers: HashMap<ViewerId, Watching>,
-    questions: HashMap<u64, Answer>,
+    agents: BTreeMap<ConnectionId, (AgentLink, Option<Timestamp>)>,
+    viewers: BTreeMap<ViewerId, Watching>,
+    questions: BTreeMap<u64, Answer>,
     last_question: u64,
 }
 
@@ -81,9 +81,9 @@ impl RemoteHome {
             heard_at: Instant::now(),
             idle_beats: 0,
             is_watched: true,
-            agents: HashMap::new(),
-            viewers: HashMap::new(),
-            questions: HashMap::new(),
+            agents: BTreeMap::new(),
+            viewers: BTreeMap::new(),
+            questions: BTreeMap::new(),
             last_question: 0,
         }
     }

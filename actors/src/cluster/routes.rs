@@ -1,11 +1,13 @@
 //! Where each shard's home is, as this node knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use pulse_protocol::ids::OrgId;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Fence, NodeId, Shard};
@@ -30,85 +32,98 @@ pub struct Table {
     pub there: BTreeMap<Shard, NodeId>,
 }
 
-/// The latest table; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Routes {
-    table: watch::Receiver<Arc<Table>>,
-    held_until: watch::Receiver<Instant>,
-    is_cut_off: watch::Receiver<bool>,
+/// The latest table, and who waits for the next. Not a watch channel: that wakes those who wait in an order drawn at
+/// random, and a simulated node must do the same thing twice.
+#[derive(Debug, Default)]
+struct Shared {
+    table: RwLock<Arc<Table>>,
+    /// Until when the shards of this node are its own; none before it had any.
+    held_until: RwLock<Option<Instant>>,
+    is_cut_off: AtomicBool,
+    changed: Notify,
+    /// What the database refused, for the member to claim anew.
+    refused: Mutex<BTreeSet<Fence>>,
 }
 
-/// Publishes the routes.
+/// Publishes the routes of one node.
 #[derive(Debug)]
-pub struct RoutesWriter {
-    table: watch::Sender<Arc<Table>>,
-    held_until: watch::Sender<Instant>,
-    is_cut_off: watch::Sender<bool>,
-}
+pub struct RoutesWriter(Arc<Shared>);
 
 impl RoutesWriter {
-    /// Whether the others go on without this node.
-    pub fn cut_off(&self, is_cut_off: bool) {
-        self.is_cut_off.send_if_modified(|was| std::mem::replace(was, is_cut_off) != is_cut_off);
-    }
-
-    /// Publishes a table, if it is another than the last.
-    pub fn publish(&self, next: &Table) {
-        self.table.send_if_modified(|table| {
-            let changed = **table != *next;
-            if changed {
-                *table = Arc::new(next.clone());
-            }
-            changed
-        });
+    /// Shows `table` to everybody, unless it is what they see already.
+    pub fn publish(&self, table: &Table) {
+        if **self.0.table.read() == *table {
+            return;
+        }
+        *self.0.table.write() = Arc::new(table.clone());
+        self.0.changed.notify_waiters();
     }
 
     /// Until when this node may take itself for the home of its shards.
     pub fn held_until(&self, until: Instant) {
-        self.held_until.send_replace(until);
+        *self.0.held_until.write() = Some(until);
     }
+
+    /// Whether the others go on without this node.
+    pub fn cut_off(&self, is_cut_off: bool) {
+        if self.0.is_cut_off.swap(is_cut_off, Ordering::AcqRel) != is_cut_off {
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    /// What was [refused](Routes::refuse) since this was asked last.
+    pub(super) fn take_refused(&self) -> BTreeSet<Fence> {
+        std::mem::take(&mut *self.0.refused.lock())
+    }
+}
+
+/// The latest table; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    shared: Arc<Shared>,
 }
 
 impl Routes {
     /// No routes yet, and the way to publish them.
     #[must_use]
     pub fn new() -> (RoutesWriter, Self) {
-        let (table, tables) = watch::channel(Arc::default());
-        let (held_until, times) = watch::channel(Instant::now());
-        let (is_cut_off, cuts) = watch::channel(false);
-        let writer = RoutesWriter { table, held_until, is_cut_off };
-        (writer, Self { table: tables, held_until: times, is_cut_off: cuts })
-    }
-
-    /// Whether this node is known to be cut off from nodes that serve: its agents and dashboards are better off there.
-    #[must_use]
-    pub fn is_cut_off(&self) -> bool {
-        *self.is_cut_off.borrow()
+        let shared = Arc::<Shared>::default();
+        (RoutesWriter(Arc::clone(&shared)), Self { shared })
     }
 
     /// Where the org's home is now. A node that was paused for longer than its leases last is home to nothing from its
     /// first step on, before it hears of it.
     #[must_use]
     pub fn of(&self, org_id: OrgId) -> Route {
-        let (table, shard) = (self.table.borrow(), Shard::of(org_id));
+        let (table, shard) = (self.shared.table.read(), Shard::of(org_id));
         if let Some(fence) = table.here.get(&shard) {
-            let is_held = Instant::now() < *self.held_until.borrow();
+            let is_held = self.shared.held_until.read().is_some_and(|until| Instant::now() < until);
             return if is_held { Route::Here(*fence) } else { Route::Nowhere };
         }
         table.there.get(&shard).cloned().map_or(Route::Nowhere, Route::There)
     }
 
+    /// Whether this node is known to be cut off from nodes that serve: its agents and dashboards are better off there.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.shared.is_cut_off.load(Ordering::Acquire)
+    }
+
+    /// Notes that the database takes nothing more under this fence: somebody else has claimed the shard, even if the
+    /// lease does not say so.
+    pub fn refuse(&self, fence: Fence) {
+        self.shared.refused.lock().insert(fence);
+    }
+
     /// The whole table.
     #[must_use]
     pub fn table(&self) -> Arc<Table> {
-        Arc::clone(&self.table.borrow())
+        Arc::clone(&self.shared.table.read())
     }
 
     /// Resolves when the routes change, or after `patience`.
     pub async fn changed(&self, patience: Duration) {
-        let mut table = self.table.clone();
-        table.mark_unchanged();
-        // Neither a writer that is gone nor the end of the patience is news: the caller looks again.
-        drop(tokio::time::timeout(patience, table.changed()).await);
+        // The end of the patience is no news: the caller looks again.
+        drop(tokio::time::timeout(patience, self.shared.changed.notified()).await);
     }
 }

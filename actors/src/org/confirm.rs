@@ -50,6 +50,7 @@ impl Confirm for JournalConfirm {
     }
 
     fn failed(&self, error: &StoreError) {
-        self.home.do_send(Failed(error.to_string()));
+        let is_fenced = matches!(error, StoreError::Fenced { .. });
+        self.home.do_send(Failed { error: error.to_string(), is_fenced });
     }
 }

@@ -1,6 +1,6 @@
 //! Pushing events to an org's viewers: encoded once, several in one push when there are many viewers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -33,7 +33,7 @@ struct CachedSnapshot {
 
 /// The viewers of one org, and what is to be pushed to them.
 pub(super) struct Fanout {
-    viewers: HashMap<ViewerId, ViewerLink>,
+    viewers: BTreeMap<ViewerId, ViewerLink>,
     frames: Vec<EncodedFrame>,
     oldest: Option<Instant>,
     flushed_at: Option<Instant>,
@@ -46,7 +46,7 @@ pub(super) struct Fanout {
 impl Fanout {
     pub(super) fn new(metrics: Metrics, viewers_here: Arc<AtomicUsize>) -> Self {
         Self {
-            viewers: HashMap::new(),
+            viewers: BTreeMap::new(),
             frames: Vec::new(),
             oldest: None,
             flushed_at: None,

@@ -150,4 +150,9 @@ pub(super) struct Durable(pub(super) Arc<Position>);
 /// The journal could not make something durable.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Failed(pub(super) String);
+pub(super) struct Failed {
+    /// Why.
+    pub(super) error: String,
+    /// Whether the home's epoch is over.
+    pub(super) is_fenced: bool,
+}

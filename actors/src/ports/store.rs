@@ -66,7 +66,8 @@ pub struct DueDelivery {
 /// Reads of an org's tables. Every one names its org.
 #[async_trait]
 pub trait OrgStore: Send + Sync {
-    /// The whole org, or none if there is no such org.
+    /// The whole org, or none if there is no such org. Waits for every transaction that may still change it: a commit
+    /// that its home gave up for failed must not become true behind the back of the next one.
     async fn load(&self, org_id: OrgId) -> Result<Option<OrgImage>, StoreError>;
 
     /// An org's settings as stored.

@@ -1,6 +1,6 @@
 //! Tables in memory.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -19,7 +19,7 @@ use crate::ports::{DeliveryFilter, DueDelivery, OrgStore, StoreError};
 /// What a [`FakeJournal`](super::FakeJournal) has committed.
 #[derive(Default)]
 pub struct MemoryStore {
-    orgs: Mutex<HashMap<OrgId, Tables>>,
+    orgs: Mutex<BTreeMap<OrgId, Tables>>,
     is_down: AtomicBool,
     loads: AtomicUsize,
     due_reads: Mutex<HashMap<ChannelId, usize>>,
@@ -121,7 +121,11 @@ impl MemoryStore {
     }
 
     /// Writes a batch whole, or refuses it.
-    pub(super) fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] if the org's journal is not where the batch begins.
+    pub fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         let mut orgs = self.orgs.lock();
         let conflict = StoreError::Conflict { org_id: batch.org_id, expected_seq: batch.after_seq };
         let Some(tables) = orgs.get_mut(&batch.org_id) else { return Err(conflict) };
@@ -333,7 +337,7 @@ impl OrgStore for MemoryStore {
             let unfinished = tables.deliveries.values().filter(|row| row.next_attempt_at.is_some());
             unfinished.map(|row| (*org_id, row.channel_id))
         });
-        let all: HashSet<_> = all.collect();
+        let all: BTreeSet<_> = all.collect();
         Ok(all.into_iter().collect())
     }
 

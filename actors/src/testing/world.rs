@@ -87,6 +87,7 @@ impl World {
                 heartbeat_timeout: Duration::from_secs(12),
                 offline_grace: Duration::from_secs(5),
             },
+            jitter: rand::random,
             cluster: None,
         };
         let directory = Directory::new(ports, arbiters);

@@ -384,34 +384,49 @@ impl AgentConnection {
             self.say(&HubFrame::Welcome(welcome), ctx);
         }
         self.watch_deadline(ctx);
-        if std::mem::take(&mut self.holds_back) {
+        self.unacked.acked(acked);
+        if self.holds_back {
+            // What became durable in the last moments of the former home, which could not say so.
+            if self.hello.as_ref().is_some_and(|hello| hello.next_seq <= acked) {
+                self.say(&HubFrame::Ack { seq: acked }, ctx);
+            }
             self.send_again(acked, ctx);
         }
     }
 
-    /// Sends a new home what its predecessor took and did not ack, and what came since.
-    fn send_again(&mut self, acked: u64, ctx: &mut WebsocketContext<Self>) {
+    /// Sends a new home every frame after `sent`: what its predecessor took and did not ack, and what came since. Held
+    /// back until nothing is left, because a wait does not hold up a frame that was read in the same breath.
+    fn send_again(&mut self, sent: u64, ctx: &mut WebsocketContext<Self>) {
         let (Some(home), window) = (self.home.clone(), self.window()) else { return };
         let (agent_id, connection) = (self.login.agent_id, self.connection);
-        let Some(frames) = self.unacked.after(acked) else {
+        let Some(frames) = self.unacked.after(sent) else {
             return self.close(CloseCode::GoingAway, "the org moved; reconnect", ctx);
         };
         let numbered = |(seq, text)| Some((seq, unacked::input(agent_id, connection, text)?));
         let inputs: Vec<_> = frames.filter_map(numbered).collect();
-        let shared = Arc::clone(&self.shared);
-        let sent = async move {
+        let Some((last, _)) = inputs.last() else {
+            self.holds_back = false;
+            return;
+        };
+        let (last, shared) = (*last, Arc::clone(&self.shared));
+        let sending = async move {
             for (seq, input) in inputs {
-                if home.send(Take(input)).await.is_err() {
-                    return;
-                }
+                home.send(Take(input)).await?;
                 if let Some(oldest) =
                     window.and_then(|window| seq.saturating_add(1).checked_sub(window))
                 {
                     shared.acked_at_least(oldest).await;
                 }
             }
+            Ok::<_, MailboxError>(())
         };
-        ctx.wait(sent.into_actor(self).map(|(), session, _| session.heard()));
+        ctx.wait(sending.into_actor(self).map(move |sent, session, ctx| {
+            session.heard();
+            // One that is gone says so: the next home is sent everything again.
+            if sent.is_ok() {
+                session.send_again(last, ctx);
+            }
+        }));
     }
 
     fn home_lost(&mut self, ctx: &mut WebsocketContext<Self>) {

@@ -399,6 +399,7 @@ impl Hub {
                 heartbeat_timeout: Duration::from_secs(12),
                 offline_grace: Duration::from_secs(5),
             },
+            jitter: rand::random,
             cluster: None,
         };
         let state = WebState {

@@ -41,11 +41,10 @@ impl Unacked {
         }
     }
 
-    /// Every frame after `acked`; none if some were not kept.
-    pub(super) fn after(&mut self, acked: u64) -> Option<impl Iterator<Item = (u64, &str)>> {
-        self.acked(acked);
-        let frames = self.frames.iter().map(|(seq, text)| (*seq, &**text));
-        (self.dropped <= acked).then_some(frames)
+    /// Every frame after `seq`; none if some were not kept.
+    pub(super) fn after(&self, seq: u64) -> Option<impl Iterator<Item = (u64, &str)>> {
+        let later = self.frames.iter().filter(move |(number, _)| *number > seq);
+        (self.dropped <= seq).then_some(later.map(|(number, text)| (*number, &**text)))
     }
 }
 
@@ -64,17 +63,19 @@ pub(super) fn input(agent_id: AgentId, connection: ConnectionId, text: &str) -> 
 mod tests {
     use super::*;
 
-    fn after(unacked: &mut Unacked, acked: u64) -> Option<Vec<u64>> {
-        unacked.after(acked).map(|frames| frames.map(|(seq, _)| seq).collect())
+    fn after(unacked: &Unacked, seq: u64) -> Option<Vec<u64>> {
+        unacked.after(seq).map(|frames| frames.map(|(seq, _)| seq).collect())
     }
 
     #[test]
     fn what_is_acked_is_forgotten_and_the_rest_kept_in_order() {
         let mut unacked = Unacked::default();
         (1..=5).for_each(|seq| unacked.keep(seq, "frame"));
-        assert_eq!(after(&mut unacked, 2), Some(vec![3, 4, 5]));
-        assert_eq!(after(&mut unacked, 1), Some(vec![3, 4, 5]));
-        assert_eq!(after(&mut unacked, 9), Some(vec![]));
+        unacked.acked(2);
+        assert_eq!(after(&unacked, 0), Some(vec![3, 4, 5]));
+        assert_eq!(after(&unacked, 4), Some(vec![5]));
+        unacked.acked(9);
+        assert_eq!(after(&unacked, 0), Some(vec![]));
         assert_eq!(unacked.bytes, 0);
     }
 
@@ -84,7 +85,7 @@ mod tests {
         let large = "x".repeat(BYTES_MAX / 2);
         (1..=3).for_each(|seq| unacked.keep(seq, &large));
         unacked.keep(4, "small");
-        assert_eq!(after(&mut unacked, 2), None);
-        assert_eq!(after(&mut unacked, 3), Some(vec![4]));
+        assert_eq!(after(&unacked, 2), None);
+        assert_eq!(after(&unacked, 3), Some(vec![4]));
     }
 }
