@@ -75,6 +75,10 @@ impl AgentEdge {
         self.world.bring(self.agent, self.socket, brought);
     }
 
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.world.note(format_args!("a{} socket {} {what}", self.agent, self.socket));
+    }
+
     fn heard(&mut self) {
         self.heard_at = Instant::now();
         self.shared.seen(self.world.now());
@@ -99,6 +103,7 @@ impl AgentEdge {
             shared: Arc::clone(&self.shared),
             is_remote: false,
         };
+        self.note(format_args!("says hello from {}", hello.next_seq));
         let attached = home.send(Attach { hello, link });
         self.home = Some(home);
         ctx.wait(attached.into_actor(self).map(|attached, edge, ctx| {
@@ -110,8 +115,12 @@ impl AgentEdge {
     }
 
     fn forward(&mut self, input: Input, seq: u64, ctx: &mut Context<Self>) {
+        self.note(format_args!("forwards {seq}"));
         self.sent_seq = self.sent_seq.max(seq);
-        let Some(home) = &self.home else { return };
+        let Some(home) = &self.home else {
+            // It came beside the news that the home is gone; nobody has it.
+            return ctx.stop();
+        };
         if let Err(SendError::Full(take)) = home.try_send(Take(input)) {
             ctx.wait(home.send(take).into_actor(self).map(|_, edge, _| edge.heard()));
         }
@@ -119,6 +128,7 @@ impl AgentEdge {
 
     fn home_lost(&mut self, ctx: &mut Context<Self>) {
         let in_flight = self.sent_seq > self.shared.acked();
+        self.note(format_args!("loses its home, in flight: {in_flight}"));
         if self.home.take().is_none() || in_flight {
             return ctx.stop();
         }
