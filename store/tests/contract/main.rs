@@ -65,7 +65,8 @@ promises! {
         a_loaded_org_is_what_was_written
         unknown_orgs_have_no_image
         an_image_has_the_latest_scans_and_open_commands_only
-        secrets_are_sealed_in_the_tables;
+        secrets_are_sealed_in_the_tables
+        a_load_waits_for_a_commit_in_doubt;
     reads:
         events_are_paged_by_number
         orgs_with_unfinished_business_are_woken
