@@ -97,6 +97,9 @@ pub struct OrgActor {
     ids: TimeOrderedIds,
     next_ticket: u64,
     pending: VecDeque<Pending>,
+    /// Decided after a submission that waits for room in the journal, and to follow it.
+    backlog: VecDeque<Submission>,
+    waits_for_room: bool,
     agents: BTreeMap<ConnectionId, AgentLink>,
     fanout: Fanout,
     wake_up: Option<(Timestamp, SpawnHandle)>,
@@ -123,6 +126,8 @@ impl OrgActor {
             ids: TimeOrderedIds,
             next_ticket: 1,
             pending: VecDeque::new(),
+            backlog: VecDeque::new(),
+            waits_for_room: false,
             agents: BTreeMap::new(),
             wake_up: None,
             draining: None,
@@ -171,26 +176,29 @@ impl OrgActor {
         trace::decided(&batch, ticket);
         let Some((_, home)) = &self.started else { return };
         let home = Arc::clone(home);
-        let submission = Submission { home, ticket, batch };
-        if let Err(submission) = self.ports.journal.try_submit(submission) {
+        self.queue(Submission { home, ticket, batch }, ctx);
+    }
+
+    fn queue(&mut self, submission: Submission, ctx: &mut Context<Self>) {
+        if self.waits_for_room {
+            // A timer that was due in the same breath passes the wait, and must not overtake.
+            self.backlog.push_back(submission);
+        } else if let Err(submission) = self.ports.journal.try_submit(submission) {
             self.wait_for_room(*submission, ctx);
         }
     }
 
     /// The journal is full: nothing more is taken until it has room, so the mailbox fills, and behind it the sockets
     /// of the org's agents are not read.
-    fn wait_for_room(&self, mut submission: Submission, ctx: &mut Context<Self>) {
-        let journal = Arc::clone(&self.ports.journal);
-        let submitted = async move {
-            loop {
-                journal.room().await;
-                match journal.try_submit(submission) {
-                    Ok(()) => return,
-                    Err(back) => submission = *back,
-                }
+    fn wait_for_room(&mut self, submission: Submission, ctx: &mut Context<Self>) {
+        self.waits_for_room = true;
+        let submitted = self.ports.journal.submit(submission);
+        ctx.wait(submitted.into_actor(self).map(|(), home, ctx| {
+            home.waits_for_room = false;
+            for next in std::mem::take(&mut home.backlog) {
+                home.queue(next, ctx);
             }
-        };
-        ctx.wait(submitted.into_actor(self));
+        }));
     }
 
     /// Nothing to make durable: told with the last batch that is not durable yet, or at once.

@@ -144,11 +144,10 @@ async fn measure(journal: &JournalWriter, orgs: &mut [Org], group: usize, news: 
     let (began_at, mut done, mut next) = (Instant::now(), 0_u64, 0);
     while began_at.elapsed() < MEASURE {
         for _ in 0..group {
-            let mut submission = orgs[next].transition();
+            let submission = orgs[next].transition();
             next = (next + 1) % orgs.len();
-            while let Err(back) = journal.try_submit(submission) {
-                submission = *back;
-                journal.room().await;
+            if let Err(back) = journal.try_submit(submission) {
+                journal.submit(*back).await;
             }
         }
         while !orgs.iter().all(Org::is_confirmed) {

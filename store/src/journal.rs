@@ -128,15 +128,23 @@ impl Journal for JournalWriter {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(submission)) => Err(Box::new(submission)),
             Err(mpsc::error::TrySendError::Closed(submission)) => {
-                submission.home.fail(&StoreError::Unavailable(Box::new(Closed)));
+                refuse(&submission);
                 Ok(())
             }
         }
     }
 
-    fn room(&self) -> BoxFuture<'static, ()> {
+    fn submit(&self, submission: Submission) -> BoxFuture<'static, ()> {
         let queue = self.queue.clone();
-        // A closed journal has room too: it refuses at once.
-        async move { drop(queue.reserve().await) }.boxed()
+        async move {
+            if let Err(mpsc::error::SendError(submission)) = queue.send(submission).await {
+                refuse(&submission);
+            }
+        }
+        .boxed()
     }
+}
+
+fn refuse(submission: &Submission) {
+    submission.home.fail(&StoreError::Unavailable(Box::new(Closed)));
 }

@@ -79,9 +79,10 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Hands the submission back when the queue is full; wait for [`Journal::room`] and submit it again.
+    /// Hands the submission back when the queue is full: then [`Journal::submit`] it.
     fn try_submit(&self, submission: Submission) -> Result<(), Box<Submission>>;
 
-    /// Resolves when the queue has room again.
-    fn room(&self) -> BoxFuture<'static, ()>;
+    /// Queues a submission when there is room for it, in the order of those who wait: whoever is woken has its place,
+    /// and need not try for one against the others.
+    fn submit(&self, submission: Submission) -> BoxFuture<'static, ()>;
 }

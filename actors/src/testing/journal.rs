@@ -160,14 +160,19 @@ impl Journal for FakeJournal {
         Ok(())
     }
 
-    fn room(&self) -> BoxFuture<'static, ()> {
-        let queue = Arc::clone(&self.queue);
+    fn submit(&self, submission: Submission) -> BoxFuture<'static, ()> {
+        let (store, queue) = (Arc::clone(&self.store), Arc::clone(&self.queue));
         async move {
+            let journal = Self { store, queue };
+            let mut waiting = submission;
             loop {
-                let mut changed = std::pin::pin!(queue.changed.notified());
+                let mut changed = std::pin::pin!(journal.queue.changed.notified());
                 changed.as_mut().enable();
-                if queue.state.lock().has_room() {
-                    return;
+                if journal.queue.state.lock().has_room() {
+                    match journal.try_submit(waiting) {
+                        Ok(()) => return,
+                        Err(back) => waiting = *back,
+                    }
                 }
                 changed.await;
             }

@@ -253,7 +253,7 @@ fn frame(seq: u64, earlier: u64) -> AgentFrame {
     }
     let mut reports = vec![result(seq, DeviceStatus::Online)];
     if (2..seq).contains(&earlier) {
-        let is_up = (seq + earlier) % 2 == 0;
+        let is_up = (seq + earlier).is_multiple_of(2);
         reports.push(result(
             earlier,
             if is_up { DeviceStatus::Online } else { DeviceStatus::Offline },

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
 use pulse_actors::cluster::{Claims, Fence, NodeId, Shard};
 use pulse_actors::ports::{Home, Journal, StoreError, Submission};
 use pulse_domain::record::{Batch, OrgImage};
@@ -22,8 +23,6 @@ use crate::network::name;
 use crate::plan::Mutation;
 use crate::world::World;
 
-/// Submissions that may wait at a node.
-pub(crate) const QUEUE: usize = 24;
 /// Submissions of one transaction.
 pub(crate) const GROUP: usize = 16;
 /// A claim looks again after this whether the shard is free.
@@ -46,6 +45,11 @@ impl Server {
 
     pub(crate) fn head(&self, org_id: OrgId) -> u64 {
         self.heads.get(&org_id).copied().unwrap_or(0)
+    }
+
+    /// Whether a transaction under way may change an org. Orgs of one shard share its answer.
+    pub(crate) fn writes(&self, org_id: OrgId) -> bool {
+        self.held.contains_key(&Shard::of(org_id))
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
@@ -152,20 +156,36 @@ impl Transaction {
     }
 }
 
+/// The last ticket of each home, by its place in memory.
+type Tickets = Mutex<BTreeMap<usize, u64>>;
+
 /// One process's journal: a bounded queue, and a task that commits what is in it.
 pub(crate) struct NodeJournal {
     world: Arc<World>,
     node: usize,
     queue: mpsc::Sender<Submission>,
+    tickets: Arc<Tickets>,
 }
 
 impl NodeJournal {
     /// Starts it in the calling local set.
     pub(crate) fn start(world: &Arc<World>, node: usize) -> Arc<Self> {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (queue, waiting) = mpsc::channel(world.plan.queue);
         actix::spawn(commit_all(Arc::clone(world), node, waiting));
-        Arc::new(Self { world: Arc::clone(world), node, queue })
+        Arc::new(Self { world: Arc::clone(world), node, queue, tickets: Arc::default() })
     }
+}
+
+/// A home submits in the order it decided in, also when the queue was full meanwhile.
+fn took(world: &World, tickets: &Tickets, home: &Arc<Home>, ticket: u64) {
+    let before = tickets.lock().insert(Arc::as_ptr(home) as usize, ticket);
+    world.checked(|_| match before {
+        // A first ticket is that of a new home, maybe where one was before it.
+        Some(before) if ticket != 1 && ticket != before + 1 => {
+            Err(format!("a home submitted {ticket} after {before}"))
+        }
+        _ => Ok(()),
+    });
 }
 
 impl Journal for NodeJournal {
@@ -173,7 +193,7 @@ impl Journal for NodeJournal {
         self.world.decided(self.node, &submission.batch);
         let (home, ticket) = (Arc::clone(&submission.home), submission.ticket);
         match self.queue.try_send(submission) {
-            Ok(()) => {}
+            Ok(()) => took(&self.world, &self.tickets, &home, ticket),
             Err(mpsc::error::TrySendError::Full(submission)) => return Err(Box::new(submission)),
             Err(mpsc::error::TrySendError::Closed(_)) => home.fail(&unavailable()),
         }
@@ -183,9 +203,17 @@ impl Journal for NodeJournal {
         Ok(())
     }
 
-    fn room(&self) -> BoxFuture<'static, ()> {
-        let queue = self.queue.clone();
-        async move { drop(queue.reserve().await) }.boxed()
+    fn submit(&self, submission: Submission) -> BoxFuture<'static, ()> {
+        let (queue, world) = (self.queue.clone(), Arc::clone(&self.world));
+        let (home, ticket) = (Arc::clone(&submission.home), submission.ticket);
+        let tickets = Arc::clone(&self.tickets);
+        async move {
+            match queue.send(submission).await {
+                Ok(()) => took(&world, &tickets, &home, ticket),
+                Err(_) => home.fail(&unavailable()),
+            }
+        }
+        .boxed()
     }
 }
 

@@ -80,6 +80,10 @@ impl AgentEdge {
         self.world.bring(self.agent, self.socket, brought);
     }
 
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.world.note(format_args!("a{} socket {} {what}", self.agent, self.socket));
+    }
+
     fn heard(&mut self) {
         self.heard_at = Instant::now();
         self.shared.seen(self.world.now());
@@ -107,6 +111,7 @@ impl AgentEdge {
             shared: Arc::clone(&self.shared),
             is_remote: false,
         };
+        self.note(format_args!("says hello from {}", hello.next_seq));
         let attached = home.send(Attach { hello, link });
         self.home = Some(home);
         ctx.wait(attached.into_actor(self).map(|_, edge, _| edge.heard_at = Instant::now()));
@@ -117,6 +122,7 @@ impl AgentEdge {
     }
 
     fn forward(&mut self, frame: AgentFrame, ctx: &mut Context<Self>) {
+        self.note(format_args!("forwards {:?}, holds back: {}", frame.seq(), self.holds_back));
         self.unacked.push_back(frame.clone());
         if self.holds_back {
             return;
@@ -155,6 +161,7 @@ impl AgentEdge {
     }
 
     fn home_lost(&mut self, ctx: &mut Context<Self>) {
+        self.note(format_args!("loses its home, in flight: {}", self.unacked.len()));
         self.home = None;
         self.holds_back = true;
         if let (true, Some(hello)) = (self.welcomed, &mut self.hello) {

@@ -79,6 +79,9 @@ fn pair(one: usize, other: usize) -> (usize, usize) {
     (one.min(other), one.max(other))
 }
 
+/// Something that goes wrong by plan.
+type Fault = fn(&Arc<World>);
+
 impl World {
     /// What may go wrong by itself now.
     pub(crate) fn chances(&self) -> Chances {
@@ -89,7 +92,7 @@ impl World {
     /// Plans the whole storm.
     pub(crate) fn plan_storm(self: &Arc<Self>) {
         let plan = &self.plan;
-        let kinds: [(usize, fn(&Arc<Self>)); 7] = [
+        let kinds: [(usize, Fault); 7] = [
             (plan.crashes, crash),
             (plan.pauses, pause),
             (plan.partitions, part),

@@ -15,6 +15,7 @@ use pulse_actors::cluster::{Bus, Member, Post, Routes};
 use pulse_actors::directory::{ClusterPorts, Directory, DirectoryPorts};
 use pulse_actors::metrics::Metrics;
 use pulse_actors::ports::Clock;
+use pulse_domain::org::Liveness;
 use pulse_protocol::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
@@ -23,8 +24,9 @@ use uuid::Uuid;
 
 use crate::agents::AgentEdge;
 use crate::check::LIVENESS;
-use crate::database::{GROUP, NodeClaims, NodeJournal, QUEUE};
+use crate::database::{GROUP, NodeClaims, NodeJournal};
 use crate::network::{NodeNetwork, name};
+use crate::plan::Mutation;
 use crate::reads::NodeReads;
 use crate::receivers::NodeSender;
 use crate::viewers::ViewerEdge;
@@ -36,6 +38,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const RECONNECT_AFTER_MS: u64 = 500;
 /// Homes of a node that leaves have this long.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// As good as none: less than an edge takes to find the next home.
+const NO_GRACE: Duration = Duration::from_millis(100);
 
 /// Somebody comes to a node's door with a socket.
 pub(crate) enum Visit {
@@ -96,9 +101,14 @@ impl World {
         !leaving.send_replace(true)
     }
 
+    fn liveness(&self) -> Liveness {
+        let grace = if self.lacks(Mutation::NoGrace) { NO_GRACE } else { LIVENESS.offline_grace };
+        Liveness { offline_grace: grace, ..LIVENESS }
+    }
+
     /// Memory is bounded: a node never holds more undecided batches than its queue, a group and one per home.
     pub(crate) fn look_at_queues(&self) {
-        let bound = QUEUE + GROUP + self.plan.orgs.len();
+        let bound = self.plan.queue + GROUP + self.plan.orgs.len();
         for process in &*self.processes.lock() {
             let Some(metrics) = &process.metrics else { continue };
             let undurable = metrics.undurable.get();
@@ -136,7 +146,7 @@ async fn process(
         store: Arc::new(NodeReads(Arc::clone(&world))),
         sender: Arc::new(NodeSender(Arc::clone(&world))),
         metrics,
-        liveness: LIVENESS,
+        liveness: world.liveness(),
         jitter,
         cluster: Some(ClusterPorts { post: post.clone(), routes }),
     });

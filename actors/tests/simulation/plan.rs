@@ -28,8 +28,12 @@ pub(crate) enum Mutation {
     RowsLost,
     /// The sender reports success for what the receiver never accepted.
     SenderLies,
+    /// Loads do not wait for transactions that may still be committed.
+    LoadsPastDoubt,
     /// Loads are answered from a copy that lags behind.
     StaleLoads,
+    /// An agent without a connection is announced at once.
+    NoGrace,
     /// Leases never run out.
     EndlessLeases,
 }
@@ -68,6 +72,8 @@ pub(crate) struct Plan {
     pub(crate) chances: Chances,
     /// What each node's clock shows beyond the true time, in milliseconds.
     pub(crate) skews_ms: Vec<i64>,
+    /// Submissions that may wait at a node.
+    pub(crate) queue: usize,
     pub(crate) storm_ms: u64,
     pub(crate) crashes: usize,
     pub(crate) pauses: usize,
@@ -102,6 +108,7 @@ impl Plan {
             viewers: (0..viewers).map(|at| at % orgs).collect(),
             chances: Chances::draw(rng),
             skews_ms: (0..nodes).map(|_| skew(rng)).collect(),
+            queue: [1, 2, 24, 24][rng.random_range(0..4)],
             storm_ms: rng.random_range(6_000..=14_000),
             crashes: often(rng, 3),
             pauses: often(rng, 3),
@@ -111,6 +118,22 @@ impl Plan {
             drains: often(rng, 2),
             resets: often(rng, 6),
             lingers: rng.random_bool(0.25),
+        }
+    }
+}
+
+impl Plan {
+    /// Lets happen more often what a guard is for, so that its absence shows within few seeds.
+    pub(crate) fn provoke(&mut self, missing: Option<Mutation>) {
+        match missing {
+            Some(Mutation::LoadsPastDoubt) => {
+                (self.chances.answer_lost, self.chances.commit_stalls) = (0.4, 0.4);
+            }
+            Some(Mutation::NoFence | Mutation::FenceNotHeld | Mutation::SameEpochTwice) => {
+                self.chances.commit_stalls = 0.4;
+                (self.pauses, self.wipes, self.drains) = (3, 2, 2);
+            }
+            _ => {}
         }
     }
 }

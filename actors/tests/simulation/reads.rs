@@ -1,6 +1,7 @@
 //! One process's reads of the tables: late, and now and then failing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pulse_actors::ports::{DeliveryFilter, DueDelivery, OrgStore, StoreError};
@@ -12,6 +13,9 @@ use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeliveryId, OrgId};
 use crate::database::unavailable;
 use crate::plan::Mutation;
 use crate::world::World;
+
+/// A load looks again after this whether the org is written.
+const LOAD_RETRY: Duration = Duration::from_millis(2);
 
 pub(crate) struct NodeReads(pub(crate) Arc<World>);
 
@@ -45,6 +49,12 @@ macro_rules! read {
 impl OrgStore for NodeReads {
     async fn load(&self, org_id: OrgId) -> Result<Option<OrgImage>, StoreError> {
         self.ask().await?;
+        // As the contract says: what may still be committed is waited for.
+        // The head check guards against what is loaded earlier, so its mutation needs both.
+        let waits = !self.0.lacks(Mutation::LoadsPastDoubt) && !self.0.lacks(Mutation::NoHeadCheck);
+        while waits && self.0.server.lock().writes(org_id) {
+            tokio::time::sleep(LOAD_RETRY).await;
+        }
         let mut image = self.0.tables.image(org_id);
         if self.0.lacks(Mutation::StaleLoads) {
             image = self.0.server.lock().former.get(&org_id).cloned().or(image);

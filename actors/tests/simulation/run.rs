@@ -1,6 +1,7 @@
 //! One seed, from the founding of its orgs until everything is at rest.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulse_actors::cluster::Shard;
@@ -165,13 +166,11 @@ impl World {
     fn look(self: &Arc<Self>) {
         let Some(waits_for) = self.waits_for() else {
             self.note(format_args!("everything is at rest"));
-            let after = if self.plan.lingers { LINGER } else { Duration::ZERO };
-            return self.after(after, |world| {
-                if let Some(waits_for) = world.waits_for() {
-                    world.violated(format!("it did not stay at rest: {waits_for}"));
-                }
-                world.end();
-            });
+            if self.plan.lingers && !self.lingered.swap(true, Ordering::Relaxed) {
+                // What was left behind may still end something, or announce it.
+                return self.after(LINGER, Self::look);
+            }
+            return self.end();
         };
         let storm = Duration::from_millis(self.plan.storm_ms);
         if self.elapsed() > storm + REST_WITHIN {

@@ -55,12 +55,15 @@ pub(crate) struct World {
     pub(crate) browsers: Mutex<Vec<Browser>>,
     counter: Mutex<u64>,
     over: AtomicBool,
+    /// Whether it stayed on after it had come to rest.
+    pub(crate) lingered: AtomicBool,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, mutation: Option<Mutation>, told: bool) -> Arc<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let plan = Plan::draw(&mut rng);
+        let mut plan = Plan::draw(&mut rng);
+        plan.provoke(mutation);
         JITTER.with(|jitter| *jitter.borrow_mut() = Some(StdRng::seed_from_u64(!seed)));
         Arc::new(Self {
             began_at: Instant::now(),
@@ -79,6 +82,7 @@ impl World {
             browsers: Mutex::new((0..plan.viewers.len()).map(|_| Browser::default()).collect()),
             counter: Mutex::new(0),
             over: AtomicBool::new(false),
+            lingered: AtomicBool::new(false),
             plan,
             mutation,
         })

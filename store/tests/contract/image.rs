@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use pulse_actors::ports::{OrgStore, StoreError};
 use pulse_domain::record::{OrgImage, Write};
@@ -6,7 +7,8 @@ use pulse_protocol::api::{CommandState, ScanState};
 use pulse_protocol::ids::{ChannelId, OrgId};
 use pulse_store::seal::SecretKey;
 use pulse_store::{Database, Options};
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use tokio::time::timeout;
 
 use crate::kit::*;
 use crate::samples::{self, Draw};
@@ -139,4 +141,21 @@ pub(crate) async fn secrets_are_sealed_in_the_tables(db: Arc<Fresh>) {
     let refused = stranger.channel(org_id, channel.id).await.unwrap_err();
     assert!(matches!(refused, StoreError::Corrupt { what: "channel secret", .. }));
     assert!(!refused.to_string().contains(&stored));
+}
+
+/// A commit whose answer was lost may come true after its home gave it up. On SQLite it has an end before its answer.
+pub(crate) async fn a_load_waits_for_a_commit_in_doubt(db: Arc<Fresh>) {
+    if !db.is_postgres() {
+        return;
+    }
+    let store = db.store().await;
+    let org_id = org(&store).await;
+    let doubted = db.raw().await.begin().await.unwrap();
+    let text = format!("UPDATE org_heads SET seq = 7 WHERE org_id = '{}'", org_id.uuid());
+    doubted.execute_unprepared(&text).await.unwrap();
+    let mut loading = std::pin::pin!(store.load(org_id));
+    let early = timeout(Duration::from_millis(300), loading.as_mut()).await;
+    assert!(early.is_err(), "loaded past a commit in doubt");
+    doubted.commit().await.unwrap();
+    assert_eq!(timeout(DEADLINE, loading).await.unwrap().unwrap().unwrap().seq, 7);
 }

@@ -222,9 +222,7 @@ pub(crate) fn journal(store: &Database) -> JournalWriter {
 }
 
 pub(crate) async fn submit(journal: &JournalWriter, submission: Submission) {
-    let mut submission = Box::new(submission);
-    while let Err(back) = journal.try_submit(*submission) {
-        submission = back;
-        timeout(DEADLINE, journal.room()).await.expect("room in time");
+    if let Err(back) = journal.try_submit(submission) {
+        timeout(DEADLINE, journal.submit(*back)).await.expect("room in time");
     }
 }

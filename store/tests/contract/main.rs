@@ -51,7 +51,7 @@ promises! {
         removing_a_device_a_channel_and_a_rule
         a_restarted_journal_goes_on_at_the_head
         closing_commits_what_waits_and_refuses_the_rest
-        a_full_queue_hands_back_and_says_when_there_is_room
+        a_full_queue_hands_back_and_takes_those_who_wait
         a_commit_is_counted;
     faults:
         a_refused_row_leaves_nothing_of_its_batch
@@ -65,7 +65,8 @@ promises! {
         a_loaded_org_is_what_was_written
         unknown_orgs_have_no_image
         an_image_has_the_latest_scans_and_open_commands_only
-        secrets_are_sealed_in_the_tables;
+        secrets_are_sealed_in_the_tables
+        a_load_waits_for_a_commit_in_doubt;
     reads:
         events_are_paged_by_number
         orgs_with_unfinished_business_are_woken

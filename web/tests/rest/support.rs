@@ -217,7 +217,8 @@ impl Journal for TestJournal {
         Ok(())
     }
 
-    fn room(&self) -> BoxFuture<'static, ()> {
+    fn submit(&self, submission: Submission) -> BoxFuture<'static, ()> {
+        drop(self.try_submit(submission));
         ready(()).boxed()
     }
 }
