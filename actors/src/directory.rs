@@ -506,10 +506,11 @@ impl Directory {
             .collect();
         let all = homes.into_iter().map(|home| async move {
             let (stopped, has_stopped) = oneshot::channel();
-            if home.send(Drain { reconnect_after_ms, stopped }).await.is_ok() {
-                // Dropped unsent when the home is gone: that is the answer.
-                drop(has_stopped.await);
-            }
+            // Not a `send` that is waited for: given up while the home is busy, it would be taken back, and the home
+            // would stay, known to nobody but its agents.
+            home.do_send(Drain { reconnect_after_ms, stopped });
+            // Dropped unsent when the home is gone: that is the answer.
+            drop(has_stopped.await);
         });
         if tokio::time::timeout(patience, futures_util::future::join_all(all)).await.is_err() {
             warn!(
