@@ -4,7 +4,6 @@
 //! the hub lost, or a resent one that it took twice, shows in the journal.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +21,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::checker::{Change, Fault};
+use crate::entrance::{Entrance, Entry};
 use crate::scenario::part_of;
+use crate::session::{Freshness, Session};
 use crate::socket::{OpenError, Socket, Welcomed, json_text, open_agent};
 use crate::stats::Latencies;
 use crate::wire::{Clock, Kind, glance};
@@ -46,7 +47,7 @@ pub(crate) enum Mode {
 /// What all agents of a run share.
 #[derive(Debug)]
 pub(crate) struct Crew {
-    pub(crate) address: SocketAddr,
+    pub(crate) entrance: Arc<Entrance>,
     pub(crate) clock: Clock,
     pub(crate) mode: watch::Receiver<Mode>,
     pub(crate) reports_per_frame: usize,
@@ -127,6 +128,8 @@ pub(crate) struct AgentRecord {
     pub(crate) sent: Vec<Change>,
     /// So many of them, from the first, were acked.
     pub(crate) acked: usize,
+    /// From each welcome to the end of its connection, in order.
+    pub(crate) sessions: Vec<Session>,
 }
 
 #[derive(Debug)]
@@ -148,6 +151,7 @@ pub(crate) struct SimAgent {
     last_seq: u64,
     window: VecDeque<Pending>,
     record: AgentRecord,
+    freshness: Arc<Freshness>,
     started: Instant,
 }
 
@@ -171,9 +175,15 @@ impl SimAgent {
             turn: 0,
             last_seq: 0,
             window: VecDeque::new(),
-            record: AgentRecord { id, sent: Vec::new(), acked: 0 },
+            record: AgentRecord { id, sent: Vec::new(), acked: 0, sessions: Vec::new() },
+            freshness: Arc::default(),
             started: Instant::now(),
         }
+    }
+
+    /// How new the newest acked change is; can be looked at while the agent lives.
+    pub(crate) fn freshness(&self) -> Arc<Freshness> {
+        Arc::clone(&self.freshness)
     }
 
     /// Lives until the mode is [`Mode::Stop`].
@@ -200,13 +210,7 @@ impl SimAgent {
     }
 
     async fn session(&mut self, backoff: &mut ExponentialBackoff, is_first: bool) -> End {
-        let next_seq = self.window.front().map_or(self.last_seq + 1, |frame| frame.seq);
-        let opened = {
-            let crew = Arc::clone(&self.crew);
-            let _door = if is_first { crew.doors.acquire().await.ok() } else { None };
-            open_agent(crew.address, &self.key, &self.spool_id, next_seq).await
-        };
-        let (mut socket, welcomed) = match opened {
+        let (mut socket, welcomed, entry) = match self.open(is_first).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.crew.tally.failed_attempts.fetch_add(1, Ordering::Relaxed);
@@ -215,7 +219,10 @@ impl SimAgent {
         };
         backoff.reset();
         self.crew.tally.online.send_modify(|online| *online += 1);
+        let welcomed_at = Instant::now();
         let end = self.serve(&mut socket, welcomed).await;
+        let ended_at = Instant::now();
+        self.record.sessions.push(Session { address: entry.address(), welcomed_at, ended_at });
         self.crew.tally.online.send_modify(|online| *online -= 1);
         if matches!(end, End::Lost) {
             self.crew.tally.lost_connections.fetch_add(1, Ordering::Relaxed);
@@ -223,9 +230,18 @@ impl SimAgent {
         end
     }
 
+    async fn open(&self, is_first: bool) -> Result<(Socket, Welcomed, Entry), OpenError> {
+        let next_seq = self.window.front().map_or(self.last_seq + 1, |frame| frame.seq);
+        let _door = if is_first { self.crew.doors.acquire().await.ok() } else { None };
+        let entry = self.crew.entrance.enter().ok_or(OpenError::NoNode)?;
+        let (socket, welcomed) =
+            open_agent(entry.address(), &self.key, &self.spool_id, next_seq).await?;
+        Ok((socket, welcomed, entry))
+    }
+
     fn turned_away(&self, error: OpenError) -> End {
         match error {
-            OpenError::NotNow(_) => End::Lost,
+            OpenError::NotNow(_) | OpenError::NoNode => End::Lost,
             OpenError::Refused(why) => End::Hopeless(Fault::Broken(format!(
                 "agent {} was turned away: {why}",
                 self.record.id
@@ -351,6 +367,7 @@ impl SimAgent {
         let mut latencies = tally.ack_latency.lock();
         while let Some(frame) = self.window.pop_front_if(|frame| frame.seq <= seq) {
             latencies.record(now - frame.due);
+            self.freshness.renew(self.crew.clock.us(frame.due));
             self.record.acked += frame.changes;
             tally.acked_changes.fetch_add(frame.changes as u64, Ordering::Relaxed);
             tally.unacked_frames.fetch_sub(1, Ordering::Relaxed);
