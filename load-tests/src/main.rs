@@ -8,6 +8,7 @@ mod agent;
 mod checker;
 mod cli;
 mod cluster;
+mod crew;
 mod entrance;
 mod fleet;
 mod hooks;

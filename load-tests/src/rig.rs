@@ -14,8 +14,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::agent::{AgentRecord, Crew, Mode, SimAgent, SimDevice, Tally};
+use crate::agent::{AgentRecord, SimAgent, SimDevice};
 use crate::checker::{self, Fault};
+use crate::crew::{Crew, Mode, Tally};
 use crate::entrance::Entrance;
 use crate::fleet::{Fleet, FleetOrg};
 use crate::hub::Hub;

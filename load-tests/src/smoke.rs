@@ -19,8 +19,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-use crate::agent::{AgentRecord, Crew, Mode, SimAgent, SimDevice, Tally};
+use crate::agent::{AgentRecord, SimAgent, SimDevice};
 use crate::checker::{Fault, Seen, changes};
+use crate::crew::{Crew, Mode, Tally};
 use crate::entrance::Entrance;
 use crate::viewer::{Audience, Curtain, SimViewer, ViewerRecord};
 use crate::wire::{Clock, Mark};

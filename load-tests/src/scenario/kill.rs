@@ -11,9 +11,9 @@ use anyhow::Result;
 use rand::Rng;
 use tokio::time::sleep;
 
-use crate::agent::Mode;
 use crate::checker::Fault;
 use crate::cli::KillArgs;
+use crate::crew::Mode;
 use crate::hooks::{Hooks, false_alarms};
 use crate::output::{Run, say};
 use crate::rest::Api;

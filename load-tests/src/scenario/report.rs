@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio::time::sleep;
 
-use crate::agent::Mode;
 use crate::checker::Fault;
 use crate::cli::ReportArgs;
+use crate::crew::Mode;
 use crate::machine::Meter;
 use crate::output::Run;
 use crate::rig::{BACKOFF_MAX, Rig, Shape};

@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use crate::agent::{AgentRecord, Mode};
+use crate::agent::AgentRecord;
 use crate::checker::Fault;
 use crate::cli::RollingArgs;
 use crate::cluster::{Cluster, Ground, Site, Wiring};
+use crate::crew::{Crew, Mode};
 use crate::entrance::Entrance;
 use crate::fleet::Plan;
 use crate::hooks::false_alarms;
@@ -135,10 +136,7 @@ impl Silence {
     }
 }
 
-async fn longest_silence(
-    crew: Arc<crate::agent::Crew>,
-    stopped: watch::Receiver<bool>,
-) -> Duration {
+async fn longest_silence(crew: Arc<Crew>, stopped: watch::Receiver<bool>) -> Duration {
     let mut ticks = interval(Duration::from_millis(5));
     let acked = || crew.tally.acked_changes.load(Ordering::Relaxed);
     let (mut last, mut since, mut longest) = (acked(), Instant::now(), Duration::ZERO);

@@ -12,10 +12,10 @@ use anyhow::Result;
 use tokio::time::sleep;
 
 use self::bench::{Bench, Place, Use};
-use crate::agent::Mode;
 use crate::checker::Fault;
 use crate::cli::ScaleArgs;
 use crate::cluster::Ground;
+use crate::crew::Mode;
 use crate::fleet::{AGENTS_PER_ORG_MAX, Plan};
 use crate::output::{Run, say};
 use crate::rig::{BACKOFF_MAX, Rig, Shape};
