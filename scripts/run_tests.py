@@ -72,7 +72,17 @@ def stages(postgres_url: str) -> list[Stage]:
         Stage("page-on-hub", ["npm", "run", "test:hub"], NODE, ui),
         Stage("kill-sqlite", [*kill, "--database", "sqlite"], None),
         Stage("kill-postgres", [*kill, "--database", postgres_url], None),
+        *chaos_stages(target),
     ]
+
+
+def chaos_stages(target: Path) -> list[Stage]:
+    """Every kind of fault once on three nodes. They kill their PostgreSQL and their Redis, and so bring their own."""
+    if shutil.which("redis-server") is None:
+        return []
+    chaos = [str(target / "pulse-load"), "chaos", "--hub", str(target / "pulse-hub"), "--no-pin"]
+    chaos += ["--rounds", "1", "--every", "5", "--seed", "1", "--out", str(ROOT / ".cache" / "load")]
+    return [Stage("chaos", chaos, None)]
 
 
 def rust_stages() -> list[Stage]:

@@ -4,113 +4,30 @@
 //! the hub lost, or a resent one that it took twice, shows in the journal.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use futures_util::{SinkExt, StreamExt};
-use parking_lot::Mutex;
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{AgentFrame, CheckResult, Heartbeat, HubFrame, Report};
 use pulse_protocol::ids::{AgentId, CheckId};
 use pulse_protocol::status::DeviceStatus;
 use rand::Rng;
-use tokio::sync::{Semaphore, watch};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::checker::{Change, Fault};
+use crate::crew::{Crew, Mode, full_jitter};
+use crate::entrance::Entry;
 use crate::scenario::part_of;
+use crate::session::{Freshness, Session};
 use crate::socket::{OpenError, Socket, Welcomed, json_text, open_agent};
-use crate::stats::Latencies;
-use crate::wire::{Clock, Kind, glance};
+use crate::wire::{Kind, glance};
 
 /// State frames that may be unacked at once, by the protocol.
 const WINDOW: usize = 256;
-
-/// What all agents do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Heartbeats only; the window drains.
-    Idle,
-    /// A closed loop: the window is kept full.
-    Closed,
-    /// An open loop: one report frame each interval, late or not.
-    Paced(Duration),
-    /// Leave.
-    Stop,
-}
-
-/// What all agents of a run share.
-#[derive(Debug)]
-pub(crate) struct Crew {
-    pub(crate) address: SocketAddr,
-    pub(crate) clock: Clock,
-    pub(crate) mode: watch::Receiver<Mode>,
-    pub(crate) reports_per_frame: usize,
-    /// Longest wait between two attempts to reconnect; the protocol says 60 s.
-    pub(crate) backoff_max: Duration,
-    /// First connections under way at once. Reconnects are bounded by their back-off alone.
-    pub(crate) doors: Semaphore,
-    pub(crate) tally: Tally,
-}
-
-/// What all agents count together.
-#[derive(Debug)]
-pub(crate) struct Tally {
-    pub(crate) online: watch::Sender<usize>,
-    pub(crate) acked_changes: AtomicU64,
-    pub(crate) unacked_frames: AtomicI64,
-    pub(crate) lost_connections: AtomicU64,
-    pub(crate) failed_attempts: AtomicU64,
-    /// From the moment a frame was due to its ack.
-    pub(crate) ack_latency: Mutex<Latencies>,
-    /// From the moment a frame was due to the moment it was sent: the generator's own lag.
-    pub(crate) lag: Mutex<Latencies>,
-    faults: Mutex<Vec<Fault>>,
-}
-
-/// Faults beyond these tell nothing new.
-const FAULTS_MAX: usize = 100;
-
-impl Tally {
-    pub(crate) fn new() -> Self {
-        Self {
-            online: watch::Sender::new(0),
-            acked_changes: AtomicU64::new(0),
-            unacked_frames: AtomicI64::new(0),
-            lost_connections: AtomicU64::new(0),
-            failed_attempts: AtomicU64::new(0),
-            ack_latency: Mutex::new(Latencies::new()),
-            lag: Mutex::new(Latencies::new()),
-            faults: Mutex::new(Vec::new()),
-        }
-    }
-
-    pub(crate) fn fault(&self, fault: Fault) {
-        let mut faults = self.faults.lock();
-        if faults.len() < FAULTS_MAX {
-            faults.push(fault);
-        }
-    }
-
-    pub(crate) fn first_fault(&self) -> Option<Fault> {
-        self.faults.lock().first().cloned()
-    }
-
-    pub(crate) fn take_faults(&self) -> Vec<Fault> {
-        std::mem::take(&mut *self.faults.lock())
-    }
-
-    /// Starts the two distributions anew and returns what was in them: to the ack, and the generator's lag.
-    pub(crate) fn take_latencies(&self) -> (Latencies, Latencies) {
-        let fresh = Latencies::new;
-        let ack = std::mem::replace(&mut *self.ack_latency.lock(), fresh());
-        (ack, std::mem::replace(&mut *self.lag.lock(), fresh()))
-    }
-}
 
 /// A device of a simulated agent.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +44,8 @@ pub(crate) struct AgentRecord {
     pub(crate) sent: Vec<Change>,
     /// So many of them, from the first, were acked.
     pub(crate) acked: usize,
+    /// From each welcome to the end of its connection, in order.
+    pub(crate) sessions: Vec<Session>,
 }
 
 #[derive(Debug)]
@@ -148,6 +67,7 @@ pub(crate) struct SimAgent {
     last_seq: u64,
     window: VecDeque<Pending>,
     record: AgentRecord,
+    freshness: Arc<Freshness>,
     started: Instant,
 }
 
@@ -171,9 +91,15 @@ impl SimAgent {
             turn: 0,
             last_seq: 0,
             window: VecDeque::new(),
-            record: AgentRecord { id, sent: Vec::new(), acked: 0 },
+            record: AgentRecord { id, sent: Vec::new(), acked: 0, sessions: Vec::new() },
+            freshness: Arc::default(),
             started: Instant::now(),
         }
+    }
+
+    /// How new the newest acked change is; can be looked at while the agent lives.
+    pub(crate) fn freshness(&self) -> Arc<Freshness> {
+        Arc::clone(&self.freshness)
     }
 
     /// Lives until the mode is [`Mode::Stop`].
@@ -200,13 +126,7 @@ impl SimAgent {
     }
 
     async fn session(&mut self, backoff: &mut ExponentialBackoff, is_first: bool) -> End {
-        let next_seq = self.window.front().map_or(self.last_seq + 1, |frame| frame.seq);
-        let opened = {
-            let crew = Arc::clone(&self.crew);
-            let _door = if is_first { crew.doors.acquire().await.ok() } else { None };
-            open_agent(crew.address, &self.key, &self.spool_id, next_seq).await
-        };
-        let (mut socket, welcomed) = match opened {
+        let (mut socket, welcomed, entry) = match self.open(is_first).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.crew.tally.failed_attempts.fetch_add(1, Ordering::Relaxed);
@@ -215,7 +135,10 @@ impl SimAgent {
         };
         backoff.reset();
         self.crew.tally.online.send_modify(|online| *online += 1);
+        let welcomed_at = Instant::now();
         let end = self.serve(&mut socket, welcomed).await;
+        let ended_at = Instant::now();
+        self.record.sessions.push(Session { address: entry.address(), welcomed_at, ended_at });
         self.crew.tally.online.send_modify(|online| *online -= 1);
         if matches!(end, End::Lost) {
             self.crew.tally.lost_connections.fetch_add(1, Ordering::Relaxed);
@@ -223,9 +146,18 @@ impl SimAgent {
         end
     }
 
+    async fn open(&self, is_first: bool) -> Result<(Socket, Welcomed, Entry), OpenError> {
+        let next_seq = self.window.front().map_or(self.last_seq + 1, |frame| frame.seq);
+        let _door = if is_first { self.crew.doors.acquire().await.ok() } else { None };
+        let entry = self.crew.entrance.enter().ok_or(OpenError::NoNode)?;
+        let (socket, welcomed) =
+            open_agent(entry.address(), &self.key, &self.spool_id, next_seq).await?;
+        Ok((socket, welcomed, entry))
+    }
+
     fn turned_away(&self, error: OpenError) -> End {
         match error {
-            OpenError::NotNow(_) => End::Lost,
+            OpenError::NotNow(_) | OpenError::NoNode => End::Lost,
             OpenError::Refused(why) => End::Hopeless(Fault::Broken(format!(
                 "agent {} was turned away: {why}",
                 self.record.id
@@ -351,6 +283,7 @@ impl SimAgent {
         let mut latencies = tally.ack_latency.lock();
         while let Some(frame) = self.window.pop_front_if(|frame| frame.seq <= seq) {
             latencies.record(now - frame.due);
+            self.freshness.renew(self.crew.clock.us(frame.due));
             self.record.acked += frame.changes;
             tally.acked_changes.fetch_add(frame.changes as u64, Ordering::Relaxed);
             tally.unacked_frames.fetch_sub(1, Ordering::Relaxed);
@@ -414,34 +347,5 @@ fn result(device: &SimDevice, mark_ms: f64, checked_at: Timestamp) -> CheckResul
         checked_at,
         error: None,
         tls: None,
-    }
-}
-
-/// Full jitter, as the protocol wants it of agents: a wait between zero and 0.5 s, then 1 s, 2 s, … up to `max`.
-fn full_jitter(max: Duration) -> ExponentialBackoff {
-    ExponentialBackoff {
-        // The library draws between (1 - factor) and (1 + factor) times its interval.
-        current_interval: Duration::from_millis(250),
-        initial_interval: Duration::from_millis(250),
-        randomization_factor: 1.0,
-        multiplier: 2.0,
-        max_interval: max / 2,
-        max_elapsed_time: None,
-        ..ExponentialBackoff::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_grows_with_full_jitter_up_to_its_bound() {
-        let mut backoff = full_jitter(Duration::from_secs(2));
-        let waits: Vec<_> = (0..1_000).filter_map(|_| backoff.next_backoff()).collect();
-        assert!(waits[0] <= Duration::from_millis(500));
-        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(2)));
-        assert!(waits.iter().any(|wait| *wait > Duration::from_millis(1_500)));
-        assert!(waits.iter().any(|wait| *wait < Duration::from_millis(200)));
     }
 }

@@ -1,11 +1,18 @@
 //! The command line.
 
+mod cluster;
+mod single;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::cluster::{ChaosArgs, Nodes, RollingArgs, ScaleArgs};
+pub(crate) use self::single::{
+    Blow, ConnectArgs, DetectArgs, FanoutArgs, IdleArgs, KillArgs, ReportArgs, StormArgs,
+};
 use crate::fleet::Plan;
 
 /// Loads a VelocityPulse hub over its public protocol, measures it, and proves that nothing was lost.
@@ -18,6 +25,10 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) scenario: Scenario,
 }
+
+/// Values of --database that are no URL.
+const SQLITE: &str = "sqlite";
+const PRIVATE: &str = "private";
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -36,6 +47,12 @@ pub(crate) enum Scenario {
     Idle(IdleArgs),
     /// The hub is killed at random moments under load; nothing may be lost.
     Kill(KillArgs),
+    /// Faults of every kind on several nodes under load; nothing may be lost, and all must recover.
+    Chaos(ChaosArgs),
+    /// Each node of a cluster restarts in turn under its agents; nobody may notice.
+    Rolling(RollingArgs),
+    /// What an agent and a change cost on one hub, and on one, two and three nodes.
+    Scale(ScaleArgs),
 }
 
 /// What every scenario takes.
@@ -50,9 +67,10 @@ pub(crate) struct Common {
     /// Process of the hub at --url, to measure it.
     #[arg(long, requires = "url")]
     pub(crate) hub_pid: Option<u32>,
-    /// `sqlite` or `postgres://user:password@host/database`.
-    #[arg(long, default_value = "sqlite")]
-    pub(crate) database: String,
+    /// `sqlite` (the default of one hub), `postgres://user:password@host/database`, or, for several nodes, `private`
+    /// (their default): a PostgreSQL made for the run.
+    #[arg(long)]
+    pub(crate) database: Option<String>,
     /// Runs; the median and the spread are shown.
     #[arg(long)]
     pub(crate) runs: Option<u32>,
@@ -79,153 +97,6 @@ pub(crate) struct Common {
     pub(crate) own_core: usize,
 }
 
-/// See [`Scenario::Connect`].
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ConnectArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    /// Agents, 100 to an org.
-    #[arg(long, default_value_t = 10_000)]
-    pub(crate) agents: usize,
-    /// Devices of each agent.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) devices: usize,
-    /// Connections being opened at once.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) in_flight: usize,
-}
-
-/// How the hub is brought down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Blow {
-    /// SIGKILL.
-    Kill,
-    /// SIGTERM.
-    Term,
-    /// One after the other.
-    Both,
-}
-
-/// See [`Scenario::Storm`].
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StormArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    /// Agents, 100 to an org.
-    #[arg(long, default_value_t = 10_000)]
-    pub(crate) agents: usize,
-    /// How the hub is brought down.
-    #[arg(long, value_enum, default_value_t = Blow::Both)]
-    pub(crate) signal: Blow,
-}
-
-/// See [`Scenario::Report`].
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ReportArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    /// Agents that report.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) agents: usize,
-    /// Orgs they belong to.
-    #[arg(long, default_value_t = 10)]
-    pub(crate) orgs: usize,
-    /// Devices of each agent.
-    #[arg(long, default_value_t = 20)]
-    pub(crate) devices: usize,
-    /// Changes in one frame, 1 to 500.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=500))]
-    pub(crate) reports_per_frame: u16,
-    /// Dashboards, shared out over the orgs; with them the time to the push is measured too.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) viewers: usize,
-    /// Changes a second while the time to the push is measured.
-    #[arg(long, default_value_t = 1_000)]
-    pub(crate) rate: u32,
-}
-
-/// See [`Scenario::Fanout`].
-#[derive(Clone, Debug, Args)]
-pub(crate) struct FanoutArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    /// Orgs.
-    #[arg(long, default_value_t = 20)]
-    pub(crate) orgs: usize,
-    /// Dashboards, shared out over the orgs.
-    #[arg(long, default_value_t = 1_000)]
-    pub(crate) viewers: usize,
-    /// Agents that report, shared out over the orgs.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) agents: usize,
-    /// Changes in one frame, 1 to 500: the pushing is measured, not the taking in.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
-    pub(crate) reports_per_frame: u16,
-    /// Deliveries a second to begin with.
-    #[arg(long, default_value_t = 50_000)]
-    pub(crate) from: u32,
-    /// Each step is so many times the one before.
-    #[arg(long, default_value_t = 1.25)]
-    pub(crate) step: f64,
-    /// One event in so many is timed.
-    #[arg(long, default_value_t = 10)]
-    pub(crate) sample_every: u64,
-}
-
-/// See [`Scenario::Detect`].
-#[derive(Clone, Debug, Args)]
-pub(crate) struct DetectArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    /// Agents that die in each way, 1 to 100.
-    #[arg(long, default_value_t = 50)]
-    pub(crate) agents: usize,
-}
-
-/// See [`Scenario::Idle`].
-#[derive(Clone, Debug, Args)]
-pub(crate) struct IdleArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    /// The agent's binary, to measure it as well.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) agent: Option<PathBuf>,
-    /// Checks a minute that the agent runs.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) checks: usize,
-}
-
-/// See [`Scenario::Kill`].
-#[derive(Clone, Debug, Args)]
-pub(crate) struct KillArgs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    /// How often the hub is killed.
-    #[arg(long, default_value_t = 50)]
-    pub(crate) kills: u32,
-    /// Agents under load.
-    #[arg(long, default_value_t = 20)]
-    pub(crate) agents: usize,
-    /// Orgs they belong to.
-    #[arg(long, default_value_t = 4)]
-    pub(crate) orgs: usize,
-    /// Devices of each agent.
-    #[arg(long, default_value_t = 10)]
-    pub(crate) devices: usize,
-    /// Dashboards, shared out over the orgs.
-    #[arg(long, default_value_t = 8)]
-    pub(crate) viewers: usize,
-    /// Changes a second in all; half of them call for a delivery.
-    #[arg(long, default_value_t = 200)]
-    pub(crate) rate: u32,
-    /// Longest life of the hub between two kills, in milliseconds.
-    #[arg(long, default_value_t = 2_500)]
-    pub(crate) life_ms_max: u64,
-    /// Seconds that the last deliveries are waited for.
-    #[arg(long, default_value_t = 180)]
-    pub(crate) settle_seconds: u64,
-}
-
 impl Scenario {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -236,6 +107,9 @@ impl Scenario {
             Self::Detect(_) => "detect",
             Self::Idle(_) => "idle",
             Self::Kill(_) => "kill",
+            Self::Chaos(_) => "chaos",
+            Self::Rolling(_) => "rolling",
+            Self::Scale(_) => "scale",
         }
     }
 
@@ -248,13 +122,16 @@ impl Scenario {
             Self::Detect(args) => &args.common,
             Self::Idle(args) => &args.common,
             Self::Kill(args) => &args.common,
+            Self::Chaos(args) => &args.common,
+            Self::Rolling(args) => &args.common,
+            Self::Scale(args) => &args.common,
         }
     }
 
     /// Runs, unless the command line says otherwise.
     pub(crate) fn runs(&self) -> u32 {
-        // One run of `kill` is fifty kills, and it is a proof, not a figure.
-        let usual = if matches!(self, Self::Kill(_)) { 1 } else { 3 };
+        // One run of `kill` is fifty kills, and it is a proof, not a figure; those of several nodes are long.
+        let usual = if matches!(self, Self::Kill(_)) || self.cluster().is_some() { 1 } else { 3 };
         self.common().runs.unwrap_or(usual).max(1)
     }
 
@@ -268,10 +145,13 @@ impl Scenario {
             Self::Detect(args) => {
                 ensure!((1..=100).contains(&args.agents), "--agents must be 1 to 100");
                 let orgs = crate::scenario::detect::CASES.len();
-                Ok(Plan { orgs, agents_per_org: args.agents, devices_per_agent: 0 })
+                Ok(Plan { orgs, agents_per_org: args.agents, ..Plan::default() })
             }
             Self::Idle(_) => Ok(Plan::default()),
             Self::Kill(args) => Plan::spread(args.agents, Some(args.orgs), args.devices),
+            Self::Chaos(args) => Plan::spread(args.agents, Some(args.orgs), args.devices),
+            Self::Rolling(args) => Plan::spread(args.agents, None, 1),
+            Self::Scale(args) => args.plan(args.agents.iter().copied().max().unwrap_or(0)),
         }
     }
 
@@ -281,14 +161,30 @@ impl Scenario {
             Self::Report(args) => args.viewers,
             Self::Fanout(args) => args.viewers,
             Self::Kill(args) => args.viewers,
-            Self::Connect(_) | Self::Storm(_) | Self::Detect(_) | Self::Idle(_) => 0,
+            Self::Chaos(args) => args.viewers,
+            Self::Rolling(args) => args.viewers,
+            Self::Connect(_)
+            | Self::Storm(_)
+            | Self::Detect(_)
+            | Self::Idle(_)
+            | Self::Scale(_) => 0,
         };
         Ok(self.plan()?.agents() + viewers)
     }
 
     /// Whether it starts or stops the hub, which a hub at --url does not allow.
     pub(crate) const fn handles_the_hub(&self) -> bool {
-        matches!(self, Self::Storm(_) | Self::Idle(_) | Self::Kill(_))
+        matches!(self, Self::Storm(_) | Self::Idle(_) | Self::Kill(_)) || self.cluster().is_some()
+    }
+
+    /// What a scenario with several nodes takes besides.
+    pub(crate) const fn cluster(&self) -> Option<&Nodes> {
+        match self {
+            Self::Chaos(args) => Some(&args.cluster),
+            Self::Rolling(args) => Some(&args.cluster),
+            Self::Scale(args) => Some(&args.cluster),
+            _ => None,
+        }
     }
 }
 
@@ -324,11 +220,26 @@ impl Common {
             }
             (Some(_), _) => {}
         }
-        ensure!(
-            self.database == "sqlite" || self.database.starts_with("postgres"),
-            "--database is `sqlite` or `postgres://…`"
-        );
+        let database = self.database.as_deref();
+        let is_postgres = database.is_some_and(|url| url.starts_with("postgres"));
+        if scenario.cluster().is_some() {
+            ensure!(
+                is_postgres || matches!(database, None | Some(PRIVATE)),
+                "--database is `private` or `postgres://…`: several nodes need a PostgreSQL"
+            );
+            ensure!(self.fleet.is_none(), "`{}` makes its own fleet", scenario.name());
+        } else {
+            ensure!(
+                is_postgres || matches!(database, None | Some(SQLITE)),
+                "--database is `sqlite` or `postgres://…`"
+            );
+        }
         Ok(())
+    }
+
+    /// The PostgreSQL that is given.
+    pub(crate) fn postgres(&self) -> Option<&str> {
+        self.database.as_deref().filter(|url| url.starts_with("postgres"))
     }
 }
 
@@ -370,6 +281,19 @@ mod tests {
         );
         assert!(check("pulse-load report --hub x --database mysql://x").is_err());
         assert_eq!(check("pulse-load report --hub x --database postgres://u@h/d"), Ok(()));
+    }
+
+    #[test]
+    fn several_nodes_need_a_postgresql() {
+        let check = |words: &str| {
+            let scenario = parse(words);
+            scenario.common().check(&scenario).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("pulse-load chaos --hub x"), Ok(()));
+        assert_eq!(check("pulse-load rolling --hub x --database private"), Ok(()));
+        assert_eq!(check("pulse-load scale --hub x --database postgres://u@h/d"), Ok(()));
+        assert!(check("pulse-load chaos --hub x --database sqlite").is_err());
+        assert!(check("pulse-load kill --hub x --database private").is_err());
     }
 
     #[test]

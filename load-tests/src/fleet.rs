@@ -28,6 +28,9 @@ pub(crate) struct Plan {
     pub(crate) orgs: usize,
     pub(crate) agents_per_org: usize,
     pub(crate) devices_per_agent: usize,
+    /// Only so many agents of each org have devices; all, if none.
+    #[serde(default)]
+    pub(crate) reporting_per_org: Option<usize>,
 }
 
 impl Plan {
@@ -43,11 +46,15 @@ impl Plan {
             agents_per_org <= AGENTS_PER_ORG_MAX,
             "{agents} agents in {orgs} orgs are {agents_per_org} each, and a plan allows {AGENTS_PER_ORG_MAX}"
         );
-        Ok(Self { orgs, agents_per_org, devices_per_agent })
+        Ok(Self { orgs, agents_per_org, devices_per_agent, reporting_per_org: None })
     }
 
     pub(crate) const fn agents(&self) -> usize {
         self.orgs * self.agents_per_org
+    }
+
+    fn reporting_of_each(&self) -> usize {
+        self.reporting_per_org.unwrap_or(self.agents_per_org).min(self.agents_per_org)
     }
 
     const fn is_within(&self, other: &Self) -> bool {
@@ -161,7 +168,8 @@ pub(crate) async fn bootstrap(spec: &Spec, count: usize) -> Result<Vec<FleetOrg>
 /// Gives each org its agents, and each agent its devices.
 pub(crate) async fn enrol(api: &Api, orgs: &mut [FleetOrg], plan: Plan) -> Result<()> {
     let made = AtomicUsize::new(0);
-    let (all_agents, all_devices) = (plan.agents(), plan.agents() * plan.devices_per_agent);
+    let reporting = plan.reporting_of_each();
+    let (all_agents, all_devices) = (plan.agents(), plan.orgs * reporting * plan.devices_per_agent);
     let wanted: Vec<(usize, usize)> = (0..plan.agents_per_org)
         .flat_map(|agent| (0..orgs.len()).map(move |org| (org, agent)))
         .collect();
@@ -181,7 +189,7 @@ pub(crate) async fn enrol(api: &Api, orgs: &mut [FleetOrg], plan: Plan) -> Resul
 
     made.store(0, Ordering::Relaxed);
     let wanted: Vec<(usize, usize, usize)> = (0..plan.devices_per_agent)
-        .flat_map(|device| (0..plan.agents_per_org).map(move |agent| (agent, device)))
+        .flat_map(|device| (0..reporting).map(move |agent| (agent, device)))
         .flat_map(|(agent, device)| (0..orgs.len()).map(move |org| (org, agent, device)))
         .collect();
     let ids: Vec<Vec<AgentId>> =
@@ -297,11 +305,11 @@ mod tests {
     fn a_saved_fleet_is_taken_where_it_is_large_enough() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("fleet.json");
-        let plan = Plan { orgs: 3, agents_per_org: 4, devices_per_agent: 2 };
+        let plan = Plan { orgs: 3, agents_per_org: 4, devices_per_agent: 2, ..Plan::default() };
         assert!(Fleet::load(&file, plan).unwrap().is_none());
         let made = fleet(plan);
         made.save(&file).unwrap();
-        let smaller = Plan { orgs: 2, agents_per_org: 1, devices_per_agent: 0 };
+        let smaller = Plan { orgs: 2, agents_per_org: 1, ..Plan::default() };
         let cut = Fleet::load(&file, smaller).unwrap().unwrap().cut(smaller);
         assert_eq!(cut.orgs.len(), 2);
         assert_eq!(cut.orgs[1].agents[0].id, made.orgs[1].agents[0].id);

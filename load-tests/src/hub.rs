@@ -32,13 +32,23 @@ pub(crate) struct Spec {
     pub(crate) database: Database,
     pub(crate) folder: PathBuf,
     pub(crate) pinning: Option<Pinning>,
+    /// What makes it a member of a cluster. None for a hub of its own.
+    pub(crate) membership: Option<Membership>,
+}
+
+/// A node's place in a cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Membership {
+    pub(crate) redis_url: String,
+    pub(crate) node: String,
 }
 
 impl Spec {
     fn environment(&self) -> Vec<(&'static str, String)> {
         let mut environment = vec![
             ("PULSE_EGRESS_ALLOW", "127.0.0.0/8".to_owned()),
-            ("PULSE_LOG", "warn".to_owned()),
+            // A run with several nodes is understood by what they say of each other, or not at all.
+            ("PULSE_LOG", std::env::var("PULSE_LOG").unwrap_or_else(|_| "warn".to_owned())),
             // One machine stands for thousands, and it is the hub that is measured, not its limits.
             ("PULSE_LIMIT_HANDSHAKES_PER_ADDRESS", "0".to_owned()),
             ("PULSE_LIMIT_HANDSHAKES_PER_NODE", "0".to_owned()),
@@ -53,6 +63,10 @@ impl Spec {
                 environment.push(("PULSE_DATABASE_URL", url.clone()));
                 environment.push(("PULSE_SECRET_KEY", secret_key.clone()));
             }
+        }
+        if let Some(membership) = &self.membership {
+            environment.push(("PULSE_REDIS_URL", membership.redis_url.clone()));
+            environment.push(("PULSE_NODE_ID", membership.node.clone()));
         }
         environment
     }
@@ -183,18 +197,43 @@ impl Hub {
         self.end(Signal::SIGTERM).await
     }
 
-    async fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+    /// Stops the hub where it stands (SIGSTOP); whoever is connected notices nothing.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a paused hub go on (SIGCONT).
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        if matches!(self.process, Process::Foreign { .. }) {
+            bail!("this scenario stops the hub: give it with --hub, not with --url");
+        }
         let pid = self.pid().context("the hub does not run")?;
+        kill(Pid::from_raw(i32::try_from(pid)?), signal).context("cannot signal the hub")
+    }
+
+    async fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.signal(signal)?;
         let Process::Own(own) = &mut self.process else {
             bail!("this scenario stops the hub: give it with --hub, not with --url");
         };
         let child = own.child.as_mut().context("the hub does not run")?;
-        kill(Pid::from_raw(i32::try_from(pid)?), signal).context("cannot signal the hub")?;
         let status = tokio::time::timeout(PATIENCE, child.wait()).await;
         let status =
             status.with_context(|| format!("the hub still runs {PATIENCE:?} after {signal}"))??;
         own.child = None;
         Ok(status)
+    }
+
+    /// How the hub ended, if it did so by itself.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        match &mut self.process {
+            Process::Own(own) => Ok(own.child.as_mut().map(Child::try_wait).transpose()?.flatten()),
+            Process::Foreign { .. } => Ok(None),
+        }
     }
 
     /// Ends a hub of our own, however it stands; a foreign one is left alone.
@@ -264,6 +303,7 @@ mod tests {
             database: Database::Sqlite,
             folder: folder.into(),
             pinning: None,
+            membership: None,
         }
     }
 

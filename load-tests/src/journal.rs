@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
+use pulse_protocol::Timestamp;
+use pulse_protocol::event::Event;
 use pulse_protocol::ids::{AgentId, DeviceId};
 use serde::Deserialize;
 
@@ -20,13 +22,26 @@ pub(crate) struct Journal {
     pub(crate) faults: Vec<Fault>,
     /// Changes by reports, by agent, in order.
     pub(crate) changes: HashMap<AgentId, Vec<Seen>>,
-    /// Agents that were announced offline, with the event's number.
-    pub(crate) offline: Vec<(u64, AgentId)>,
+    /// Agents that were announced offline.
+    pub(crate) offline: Vec<Announced>,
+    /// Names that begin with [`WRITTEN`], as agents and devices were given them, in order.
+    pub(crate) written: Vec<String>,
     /// Agents that were announced online, the first time included.
     pub(crate) online: Vec<AgentId>,
     /// Numbers of `device.offline` events of devices that were known to be online.
     pub(crate) devices_gone: BTreeSet<u64>,
 }
+
+/// An `agent.offline` event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announced {
+    pub(crate) seq: u64,
+    pub(crate) agent: AgentId,
+    pub(crate) at: Timestamp,
+}
+
+/// What the names begin with that the harness writes over REST during a run.
+pub(crate) const WRITTEN: &str = "written ";
 
 #[derive(Deserialize)]
 struct DeviceData {
@@ -41,6 +56,11 @@ struct AgentData {
     agent_id: AgentId,
 }
 
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
 /// Reads everything after `after`.
 pub(crate) async fn read(api: &Api, org: &FleetOrg, after: u64) -> Result<Journal> {
     let owners: HashMap<DeviceId, (AgentId, u16)> = org
@@ -52,14 +72,7 @@ pub(crate) async fn read(api: &Api, org: &FleetOrg, after: u64) -> Result<Journa
         .map(|(agent, at, device)| (device.id, (agent.id, u16::try_from(at).unwrap_or(u16::MAX))))
         .collect();
     let mut sequence = Sequence::after(format!("journal of {}", org.id), after);
-    let mut journal = Journal {
-        last: after,
-        faults: Vec::new(),
-        changes: HashMap::new(),
-        offline: Vec::new(),
-        online: Vec::new(),
-        devices_gone: BTreeSet::new(),
-    };
+    let mut journal = Journal::after(after);
     loop {
         let page = api.events(org.tenant(), sequence.last()).await?;
         if page.is_empty() {
@@ -68,7 +81,7 @@ pub(crate) async fn read(api: &Api, org: &FleetOrg, after: u64) -> Result<Journa
         let before = sequence.last();
         for event in page {
             sequence.see(event.seq);
-            journal.take(event.seq, &event.event, event.data.get(), &owners)?;
+            journal.take(&event, &owners)?;
         }
         // A page that only repeats would be asked for forever.
         if sequence.last() == before {
@@ -81,19 +94,29 @@ pub(crate) async fn read(api: &Api, org: &FleetOrg, after: u64) -> Result<Journa
 }
 
 impl Journal {
-    fn take(
-        &mut self,
-        seq: u64,
-        name: &str,
-        data: &str,
-        owners: &HashMap<DeviceId, (AgentId, u16)>,
-    ) -> Result<()> {
+    /// Nothing read yet.
+    pub(crate) fn after(last: u64) -> Self {
+        Self {
+            last,
+            faults: Vec::new(),
+            changes: HashMap::new(),
+            offline: Vec::new(),
+            written: Vec::new(),
+            online: Vec::new(),
+            devices_gone: BTreeSet::new(),
+        }
+    }
+
+    fn take(&mut self, event: &Event, owners: &HashMap<DeviceId, (AgentId, u16)>) -> Result<()> {
+        let (seq, name, data) = (event.seq, event.event.as_str(), event.data.get());
         let shape = || format!("event {seq} `{name}` has not the agreed fields");
         match name {
             "agent.offline" | "agent.online" => {
                 let AgentData { agent_id } = serde_json::from_str(data).with_context(shape)?;
                 match name {
-                    "agent.offline" => self.offline.push((seq, agent_id)),
+                    "agent.offline" => {
+                        self.offline.push(Announced { seq, agent: agent_id, at: event.at });
+                    }
                     _ => self.online.push(agent_id),
                 }
             }
@@ -114,6 +137,12 @@ impl Journal {
                         online,
                         mark,
                     });
+                }
+            }
+            "agent.updated" | "device.discovered" => {
+                let Named { name } = serde_json::from_str(data).with_context(shape)?;
+                if name.starts_with(WRITTEN) {
+                    self.written.push(name);
                 }
             }
             _ => {}

@@ -125,6 +125,37 @@ impl Look {
     }
 }
 
+/// Seconds of a core that a process used since it began.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    Look::at(pid).map(|look| seconds(look.cpu_ticks))
+}
+
+/// The same of a process with its children, those that ended included: of a PostgreSQL.
+pub(crate) fn family_cpu_seconds(pid: u32) -> Result<f64> {
+    let parent = i32::try_from(pid).context("not a process id")?;
+    let stat = procfs::process::Process::new(parent)?.stat()?;
+    let ended = u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
+    let living = children(pid)?.into_iter().filter_map(|child| Look::at(child).ok());
+    let ticks = living.fold(stat.utime + stat.stime + ended, |sum, child| sum + child.cpu_ticks);
+    Ok(seconds(ticks))
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / procfs::ticks_per_second() as f64
+}
+
+/// The processes that a process started and that still run.
+pub(crate) fn children(pid: u32) -> Result<Vec<u32>> {
+    let parent = i32::try_from(pid).context("not a process id")?;
+    let all = procfs::process::all_processes().context("cannot list the processes")?;
+    // One that ended meanwhile is none.
+    let stats = all.filter_map(|process| process.ok()?.stat().ok());
+    Ok(stats
+        .filter(|stat| stat.ppid == parent)
+        .filter_map(|stat| u32::try_from(stat.pid).ok())
+        .collect())
+}
+
 /// What hub and generator used while something ran.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Usage {

@@ -123,6 +123,8 @@ fn summaries_json(runs: &[serde_json::Value]) -> Vec<serde_json::Value> {
 
 fn table(setting: &Setting, runs: &[Run]) -> String {
     let mut text = String::new();
+    let names = runs.first().into_iter().flat_map(|run| &run.figures).map(|f| f.name.len());
+    let width = names.max().unwrap_or(0).max(44);
     let pinned = setting.pinning.map_or("not pinned".to_owned(), |pinning| {
         format!("hub on core {}, generator on core {}", pinning.hub_core, pinning.own_core)
     });
@@ -137,7 +139,7 @@ fn table(setting: &Setting, runs: &[Run]) -> String {
     );
     let _ = writeln!(
         text,
-        "{:<44} {:>12} {:>12} {:>12}  {:<9} target",
+        "{:<width$} {:>12} {:>12} {:>12}  {:<9} target",
         "figure", "median", "min", "max", "unit"
     );
     for figure in runs.first().into_iter().flat_map(|run| &run.figures) {
@@ -146,7 +148,7 @@ fn table(setting: &Setting, runs: &[Run]) -> String {
         if let Some(spread) = Spread::of(&values) {
             let _ = writeln!(
                 text,
-                "{:<44} {:>12} {:>12} {:>12}  {:<9} {}",
+                "{:<width$} {:>12} {:>12} {:>12}  {:<9} {}",
                 figure.name,
                 number(spread.median),
                 number(spread.min),

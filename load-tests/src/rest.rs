@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use pulse_protocol::api::{AgentCreated, ChannelCreated, Delivery, Device, Org, Page, Rule};
+use pulse_protocol::api::{
+    AgentCreated, ChannelCreated, Delivery, DeliveryState, Device, Org, Page, Rule,
+};
 use pulse_protocol::event::Event;
-use pulse_protocol::ids::OrgId;
+use pulse_protocol::ids::{AgentId, OrgId};
 use pulse_protocol::problem::Problem;
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -94,11 +96,37 @@ impl Api {
     }
 
     pub(crate) async fn devices(&self, tenant: Tenant<'_>) -> Result<Vec<Device>> {
-        self.list(tenant, "/devices").await
+        self.list(tenant, "/devices", "").await
     }
 
-    pub(crate) async fn deliveries(&self, tenant: Tenant<'_>) -> Result<Vec<Delivery>> {
-        self.list(tenant, "/deliveries").await
+    /// Those in one state, or all.
+    pub(crate) async fn deliveries(
+        &self,
+        tenant: Tenant<'_>,
+        state: Option<DeliveryState>,
+    ) -> Result<Vec<Delivery>> {
+        let filter = state.map_or(String::new(), |state| format!("&state={state}"));
+        self.list(tenant, "/deliveries", &filter).await
+    }
+
+    /// Gives an agent another name.
+    pub(crate) async fn rename_agent(
+        &self,
+        tenant: Tenant<'_>,
+        agent: AgentId,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        let path = format!("/agents/{agent}");
+        self.write(tenant, Method::PATCH, &path, &json!({ "name": name })).await
+    }
+
+    /// Makes a device without checks.
+    pub(crate) async fn write_device(
+        &self,
+        tenant: Tenant<'_>,
+        device: &Value,
+    ) -> Result<(), Refusal> {
+        self.write(tenant, Method::POST, "/devices", device).await
     }
 
     /// One page of the journal after a number, in order; empty at the end.
@@ -108,15 +136,38 @@ impl Api {
         Ok(page.items)
     }
 
-    async fn list<T: DeserializeOwned>(&self, tenant: Tenant<'_>, path: &str) -> Result<Vec<T>> {
+    async fn list<T: DeserializeOwned>(
+        &self,
+        tenant: Tenant<'_>,
+        path: &str,
+        filter: &str,
+    ) -> Result<Vec<T>> {
         let mut items = Vec::new();
         let mut cursor = String::new();
         loop {
-            let url = format!("{path}?limit={PAGE}{cursor}");
+            let url = format!("{path}?limit={PAGE}{filter}{cursor}");
             let page: Page<T> = self.send(tenant, Method::GET, &url, None::<&Value>).await?;
             items.extend(page.items);
             let Some(next) = page.next_cursor else { return Ok(items) };
             cursor = format!("&cursor={}", byte_serialize(next.as_bytes()).collect::<String>());
+        }
+    }
+
+    /// Writes once, whatever comes of it.
+    async fn write(
+        &self,
+        tenant: Tenant<'_>,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(), Refusal> {
+        let url = format!("{}/{}{path}", self.base, tenant.org);
+        let request = self.client.request(method, url).bearer_auth(tenant.token).json(body);
+        let answer = request.send().await.map_err(|error| Refusal::Unknown(error.to_string()))?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status if status.is_server_error() => Err(Refusal::Unknown(refusal(answer).await)),
+            _ => Err(Refusal::Refused(refusal(answer).await)),
         }
     }
 
@@ -139,6 +190,17 @@ impl Api {
         }
         answer.json().await.with_context(called)
     }
+}
+
+/// Why a write was not answered with success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// It may have been made, or not: the hub went away, or could not tell.
+    #[error("no answer that counts: {0}")]
+    Unknown(String),
+    /// It was not made, and should have been.
+    #[error("refused: {0}")]
+    Refused(String),
 }
 
 async fn refusal(answer: Response) -> String {

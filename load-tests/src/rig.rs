@@ -1,6 +1,7 @@
 //! A loaded hub: agents, viewers, and the proof at the end that nothing was lost.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,12 +14,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::agent::{AgentRecord, Crew, Mode, SimAgent, SimDevice, Tally};
+use crate::agent::{AgentRecord, SimAgent, SimDevice};
 use crate::checker::{self, Fault};
+use crate::crew::{Crew, Mode, Tally};
+use crate::entrance::Entrance;
 use crate::fleet::{Fleet, FleetOrg};
 use crate::hub::Hub;
 use crate::journal::{self, Journal};
 use crate::rest::Api;
+use crate::session::Freshness;
 use crate::socket::{first_text, open_dashboard};
 use crate::viewer::{Audience, Curtain, SimViewer, ViewerRecord};
 use crate::wire::{Clock, Kind, glance};
@@ -49,6 +53,10 @@ pub(crate) struct Rig {
     curtain: watch::Sender<Curtain>,
     agents: Vec<JoinHandle<AgentRecord>>,
     viewers: Vec<JoinHandle<ViewerRecord>>,
+    /// Of every agent that has devices: its newest change that was acked.
+    pub(crate) acked: Vec<Arc<Freshness>>,
+    /// Of every viewer: the newest change it saw.
+    pub(crate) seen: Vec<Arc<Freshness>>,
     /// The last number of each org before anything began.
     baseline: HashMap<OrgId, u64>,
 }
@@ -58,21 +66,45 @@ pub(crate) struct Rig {
 pub(crate) struct Verdict {
     pub(crate) faults: Vec<Fault>,
     pub(crate) journals: HashMap<OrgId, Journal>,
+    pub(crate) records: Vec<AgentRecord>,
+}
+
+impl Verdict {
     /// Changes that were sent.
-    pub(crate) sent: usize,
+    pub(crate) fn sent(&self) -> usize {
+        self.records.iter().map(|record| record.sent.len()).sum()
+    }
+}
+
+/// The journals at the end of a run, and what viewers have to say about them.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    journals: HashMap<OrgId, Journal>,
+    faults: Vec<Fault>,
 }
 
 impl Rig {
     /// Starts the viewers, then the agents; waits for neither agent.
     pub(crate) async fn start(hub: &Hub, fleet: Arc<Fleet>, shape: Shape) -> Result<Self> {
         let address = hub.address();
-        let api = Api::new(address)?;
+        Self::through(Entrance::single(address), address, fleet, shape).await
+    }
+
+    /// As [`Self::start`], at the nodes behind an entrance; REST goes to one of them.
+    pub(crate) async fn through(
+        entrance: Arc<Entrance>,
+        rest: SocketAddr,
+        fleet: Arc<Fleet>,
+        shape: Shape,
+    ) -> Result<Self> {
+        let api = Api::new(rest)?;
         let clock = Clock::start();
         let (mode, mode_seen) = watch::channel(Mode::Idle);
         let (curtain, curtain_seen) = watch::channel(Curtain::Open);
-        let audience = Arc::new(Audience::new(address, clock, curtain_seen, shape.sample_every));
+        let audience =
+            Arc::new(Audience::new(Arc::clone(&entrance), clock, curtain_seen, shape.sample_every));
         let crew = Arc::new(Crew {
-            address,
+            entrance,
             clock,
             mode: mode_seen,
             reports_per_frame: shape.reports_per_frame,
@@ -80,7 +112,7 @@ impl Rig {
             doors: Semaphore::new(shape.in_flight.max(1)),
             tally: Tally::new(),
         });
-        let baseline = baseline(hub, &fleet).await?;
+        let baseline = baseline(rest, &fleet).await?;
         let devices = devices(&api, &fleet).await?;
         let mut rig = Self {
             api,
@@ -91,6 +123,8 @@ impl Rig {
             curtain,
             agents: Vec::new(),
             viewers: Vec::new(),
+            acked: Vec::new(),
+            seen: Vec::new(),
             baseline,
         };
         rig.seat(shape.viewers).await?;
@@ -103,6 +137,7 @@ impl Rig {
         for (number, org) in orgs {
             let viewer =
                 SimViewer::new(Arc::clone(&self.audience), org.id, org.token.clone(), number);
+            self.seen.push(viewer.freshness());
             self.viewers.push(tokio::spawn(viewer.run()));
         }
         let mut watching = self.audience.watching.subscribe();
@@ -116,6 +151,7 @@ impl Rig {
         let longest = self.fleet.orgs.iter().map(|org| org.agents.len()).max().unwrap_or(0);
         for number in 0..longest {
             for agent in self.fleet.orgs.iter().filter_map(|org| org.agents.get(number)) {
+                let has_devices = !agent.devices.is_empty();
                 let devices = agent
                     .devices
                     .iter()
@@ -126,6 +162,9 @@ impl Rig {
                     .collect();
                 let agent =
                     SimAgent::new(Arc::clone(&self.crew), agent.id, agent.key.clone(), devices);
+                if has_devices {
+                    self.acked.push(agent.freshness());
+                }
                 self.agents.push(tokio::spawn(agent.run()));
             }
         }
@@ -175,7 +214,7 @@ impl Rig {
     }
 
     /// Changes acked so far.
-    pub(crate) fn acked(&self) -> u64 {
+    pub(crate) fn changes_acked(&self) -> u64 {
         self.crew.tally.acked_changes.load(Ordering::Relaxed)
     }
 
@@ -184,12 +223,24 @@ impl Rig {
     /// The hub goes first: what closes a connection first keeps its port busy for a minute, and the agents' ports
     /// are needed for the next run.
     pub(crate) async fn finish(mut self, hub: &mut Hub) -> Result<Verdict> {
+        let reading = self.read().await?;
+        hub.dispose().await?;
+        self.conclude(reading).await
+    }
+
+    /// Reads the journals and lets the viewers see their end.
+    pub(crate) async fn read(&mut self) -> Result<Reading> {
         let mut journals = HashMap::new();
         for org in &self.fleet.orgs {
             journals.insert(org.id, journal::read(&self.api, org, self.baseline[&org.id]).await?);
         }
-        let mut faults = self.dismiss_viewers(&journals).await?;
-        hub.dispose().await?;
+        let faults = self.dismiss_viewers(&journals).await?;
+        Ok(Reading { journals, faults })
+    }
+
+    /// Sends the agents away, once no hub runs any more, and compares what they sent with what was read.
+    pub(crate) async fn conclude(mut self, reading: Reading) -> Result<Verdict> {
+        let Reading { journals, mut faults } = reading;
         self.set(Mode::Stop);
         let records = join_all(std::mem::take(&mut self.agents)).await;
         let records: Vec<AgentRecord> = records.into_iter().collect::<Result<_, _>>()?;
@@ -205,7 +256,7 @@ impl Rig {
                 seen,
             ));
         }
-        Ok(Verdict { faults, journals, sent: records.iter().map(|record| record.sent.len()).sum() })
+        Ok(Verdict { faults, journals, records })
     }
 
     async fn dismiss_viewers(&mut self, journals: &HashMap<OrgId, Journal>) -> Result<Vec<Fault>> {
@@ -236,9 +287,9 @@ impl Rig {
 }
 
 /// The last number of each org, from the snapshot that a new dashboard is given.
-async fn baseline(hub: &Hub, fleet: &Fleet) -> Result<HashMap<OrgId, u64>> {
+async fn baseline(rest: SocketAddr, fleet: &Fleet) -> Result<HashMap<OrgId, u64>> {
     let one = async |org: &FleetOrg| -> Result<(OrgId, u64)> {
-        let mut socket = open_dashboard(hub.address(), org.id, &org.token, None).await?;
+        let mut socket = open_dashboard(rest, org.id, &org.token, None).await?;
         let frame = first_text(&mut socket).await?;
         let first = glance(frame.as_bytes())?;
         if first.kind != Kind::Snapshot {

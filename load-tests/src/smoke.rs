@@ -19,8 +19,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
-use crate::agent::{AgentRecord, Crew, Mode, SimAgent, SimDevice, Tally};
+use crate::agent::{AgentRecord, SimAgent, SimDevice};
 use crate::checker::{Fault, Seen, changes};
+use crate::crew::{Crew, Mode, Tally};
+use crate::entrance::Entrance;
 use crate::viewer::{Audience, Curtain, SimViewer, ViewerRecord};
 use crate::wire::{Clock, Mark};
 
@@ -181,7 +183,7 @@ async fn play(tricks: Tricks, key: &str, load: Mode, enough: u64) -> Scene {
     let (mode, mode_seen) = watch::channel(Mode::Idle);
     let (curtain, curtain_seen) = watch::channel(Curtain::Open);
     let crew = Arc::new(Crew {
-        address,
+        entrance: Entrance::single(address),
         clock,
         mode: mode_seen,
         reports_per_frame: 2,
@@ -189,7 +191,7 @@ async fn play(tricks: Tricks, key: &str, load: Mode, enough: u64) -> Scene {
         doors: Semaphore::new(1),
         tally: Tally::new(),
     });
-    let audience = Arc::new(Audience::new(address, clock, curtain_seen, 1));
+    let audience = Arc::new(Audience::new(Entrance::single(address), clock, curtain_seen, 1));
     let org = OrgId::new();
     let viewer = SimViewer::new(Arc::clone(&audience), org, "vpt_x".to_owned(), 0);
     let viewer = tokio::spawn(viewer.run());

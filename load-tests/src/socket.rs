@@ -26,8 +26,8 @@ pub(crate) type Socket = WebSocketStream<TcpStream>;
 const AGENT_BUFFER_BYTES: usize = 2 * 1024;
 /// Room for a few hundred events in one read.
 const DASHBOARD_BUFFER_BYTES: usize = 64 * 1024;
-/// Nobody waits longer for a welcome.
-const WELCOME_PATIENCE: Duration = Duration::from_secs(30);
+/// Nobody waits longer to be let in, or for a welcome; a real agent neither.
+const WELCOME_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a session was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,9 @@ pub(crate) enum OpenError {
     /// Try again: the hub is away, busy, or went away meanwhile.
     #[error("not now: {0}")]
     NotNow(String),
+    /// Try again: the load balancer has no node to send anybody to.
+    #[error("no node is up")]
+    NoNode,
     /// Trying again is pointless.
     #[error("refused: {0}")]
     Refused(String),

@@ -1,12 +1,13 @@
 //! What surrounds every scenario: limits, cores, the prepared fleet, a fresh copy of it for each run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::cli::{Common, Scenario};
+use crate::cli::{Common, Nodes, Scenario};
+use crate::cluster::Ground;
 use crate::fleet::{self, Fleet, Prepared};
 use crate::hub::{Database, Hub, Spec};
 use crate::machine::{self, Machine, Pinning};
@@ -44,17 +45,67 @@ pub(crate) async fn play(scenario: &Scenario) -> Result<Outcome> {
     let pinning = pin(common);
     let setting = Setting {
         scenario: scenario.name(),
-        database: if common.database == "sqlite" { "sqlite" } else { "postgres" },
-        options: format!("{scenario:?}").replace(common.database.as_str(), "…"),
+        database: kind_of_database(scenario),
+        options: options(scenario),
         machine: Machine::look(open_files),
         pinning,
     };
-    let runs = match common.foreign_address()? {
-        Some(address) => on_foreign_hub(scenario, address).await?,
-        None => on_own_hubs(scenario, &out, pinning).await?,
+    let runs = if let Some(nodes) = scenario.cluster() {
+        on_clusters(scenario, nodes, &out, pinning).await?
+    } else {
+        on_one_hub(scenario, &out, pinning).await?
     };
     let is_clean = runs.iter().all(|run| run.faults.is_empty());
     Ok(Outcome { table: output::write(&out, &setting, &runs)?, is_clean })
+}
+
+async fn on_one_hub(scenario: &Scenario, out: &Path, pinning: Option<Pinning>) -> Result<Vec<Run>> {
+    match scenario.common().foreign_address()? {
+        Some(address) => on_foreign_hub(scenario, address).await,
+        None => on_own_hubs(scenario, out, pinning).await,
+    }
+}
+
+async fn on_clusters(
+    scenario: &Scenario,
+    nodes: &Nodes,
+    out: &Path,
+    pinning: Option<Pinning>,
+) -> Result<Vec<Run>> {
+    let common = scenario.common();
+    let ground = Ground {
+        binary: binary(common)?,
+        out: out.to_path_buf(),
+        pinning,
+        database: common.postgres().map(str::to_owned),
+        postgres_programs: nodes.postgres_bin.clone(),
+    };
+    let mut runs = Vec::new();
+    for number in 1..=scenario.runs() {
+        say(&format!("run {number} of {}", scenario.runs()));
+        runs.push(scenario::run_cluster(scenario, &ground).await?);
+    }
+    Ok(runs)
+}
+
+fn kind_of_database(scenario: &Scenario) -> &'static str {
+    match scenario {
+        // It compares them.
+        Scenario::Scale(_) => "both",
+        _ if scenario.cluster().is_some() || scenario.common().postgres().is_some() => "postgres",
+        _ => "sqlite",
+    }
+}
+
+/// The scenario's options without the database's password.
+fn options(scenario: &Scenario) -> String {
+    let text = format!("{scenario:?}");
+    scenario.common().postgres().map_or(text.clone(), |url| text.replace(url, "…"))
+}
+
+fn binary(common: &Common) -> Result<PathBuf> {
+    let binary = common.hub.as_deref().context("say which hub: --hub")?;
+    binary.canonicalize().with_context(|| format!("there is no {}", binary.display()))
 }
 
 fn pin(common: &Common) -> Option<Pinning> {
@@ -88,11 +139,7 @@ async fn on_own_hubs(
     pinning: Option<Pinning>,
 ) -> Result<Vec<Run>> {
     let common = scenario.common();
-    let binary = common.hub.as_deref().context("say which hub: --hub")?;
-    let binary =
-        binary.canonicalize().with_context(|| format!("there is no {}", binary.display()))?;
     let plan = scenario.plan()?;
-
     let scratch = TempDir::with_prefix_in("fleet-", out)?;
     let file = match &common.fleet {
         Some(file) => {
@@ -111,7 +158,7 @@ async fn on_own_hubs(
     };
     let folder = file.parent().unwrap_or(scratch.path()).to_path_buf();
     let database = database(common, &file)?;
-    let base = Spec { binary, database, folder, pinning };
+    let base = Spec { binary: binary(common)?, database, folder, pinning, membership: None };
     let prepared = fleet::prepare(&base, plan, &file).await?;
 
     let mut runs = Vec::new();
@@ -142,14 +189,11 @@ async fn one_run(scenario: &Scenario, out: &Path, base: &Spec, prepared: &Prepar
 
 /// The database to use. A fleet on PostgreSQL brings the key its hub was given.
 fn database(common: &Common, file: &Path) -> Result<Database> {
-    if common.database == "sqlite" {
-        return Ok(Database::Sqlite);
-    }
+    let Some(url) = common.postgres() else { return Ok(Database::Sqlite) };
     let earlier = Fleet::load(file, fleet::Plan::default())?.map(|fleet| fleet.secret_key);
     let secret_key = match earlier {
         Some(key) => key.context("the fleet was made on SQLite: name another file"),
         None => Ok(fleet::new_secret_key()),
     }?;
-    ensure!(common.database.starts_with("postgres"), "--database is `sqlite` or `postgres://…`");
-    Ok(Database::Postgres { url: common.database.clone(), secret_key })
+    Ok(Database::Postgres { url: url.to_owned(), secret_key })
 }

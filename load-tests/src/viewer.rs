@@ -1,7 +1,6 @@
 //! A simulated dashboard: it counts, follows the numbers, and times one frame in so many.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +14,8 @@ use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::checker::{Fault, Sequence};
+use crate::entrance::Entrance;
+use crate::session::Freshness;
 use crate::socket::{OpenError, Socket, open_dashboard};
 use crate::stats::Latencies;
 use crate::wire::{Clock, Kind, glance, mark_in_event};
@@ -33,7 +34,7 @@ pub(crate) enum Curtain {
 /// What all viewers of a run share.
 #[derive(Debug)]
 pub(crate) struct Audience {
-    pub(crate) address: SocketAddr,
+    pub(crate) entrance: Arc<Entrance>,
     pub(crate) clock: Clock,
     pub(crate) curtain: watch::Receiver<Curtain>,
     /// One event in so many is timed.
@@ -49,13 +50,13 @@ pub(crate) struct Audience {
 
 impl Audience {
     pub(crate) fn new(
-        address: SocketAddr,
+        entrance: Arc<Entrance>,
         clock: Clock,
         curtain: watch::Receiver<Curtain>,
         sample_every: u64,
     ) -> Self {
         Self {
-            address,
+            entrance,
             clock,
             curtain,
             sample_every: sample_every.max(1),
@@ -91,6 +92,7 @@ pub(crate) struct SimViewer {
     name: String,
     /// None until the first snapshot.
     sequence: Option<Sequence>,
+    freshness: Arc<Freshness>,
     faults: Vec<Fault>,
 }
 
@@ -106,7 +108,7 @@ enum End {
 impl From<OpenError> for End {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::NotNow(_) => Self::Lost,
+            OpenError::NotNow(_) | OpenError::NoNode => Self::Lost,
             OpenError::Refused(why) | OpenError::Gap(why) => Self::Hopeless(why),
         }
     }
@@ -115,7 +117,13 @@ impl From<OpenError> for End {
 impl SimViewer {
     pub(crate) fn new(audience: Arc<Audience>, org: OrgId, token: String, number: usize) -> Self {
         let name = format!("viewer {number} of {org}");
-        Self { audience, org, token, name, sequence: None, faults: Vec::new() }
+        let freshness = Arc::default();
+        Self { audience, org, token, name, sequence: None, freshness, faults: Vec::new() }
+    }
+
+    /// How new the newest change is that it has seen; can be looked at while the viewer watches.
+    pub(crate) fn freshness(&self) -> Arc<Freshness> {
+        Arc::clone(&self.freshness)
     }
 
     /// Watches until the curtain falls; after a lost connection it goes on where it was.
@@ -159,8 +167,8 @@ impl SimViewer {
     }
 
     async fn session(&mut self, backoff: &mut ExponentialBackoff) -> End {
-        let opened =
-            open_dashboard(self.audience.address, self.org, &self.token, self.last()).await;
+        let Some(entry) = self.audience.entrance.enter() else { return End::Lost };
+        let opened = open_dashboard(entry.address(), self.org, &self.token, self.last()).await;
         let mut socket = match opened {
             Ok(socket) => socket,
             Err(error) => return error.into(),
@@ -247,7 +255,10 @@ impl SimViewer {
         if seq.is_multiple_of(audience.sample_every)
             && let Some(mark) = mark_in_event(frame)
         {
-            audience.latency.lock().record(audience.clock.age(mark, Instant::now()));
+            let now = Instant::now();
+            let age = audience.clock.age(mark, now);
+            audience.latency.lock().record(age);
+            self.freshness.renew(audience.clock.us(now).saturating_sub(crate::wire::us(age)));
         }
     }
 }

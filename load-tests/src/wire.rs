@@ -152,9 +152,15 @@ impl Clock {
         Duration::from_micros((now_us + MARK_PERIOD_US - u64::from(mark.0)) % MARK_PERIOD_US)
     }
 
-    fn us(self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    /// Microseconds of the run.
+    pub(crate) fn us(self, at: Instant) -> u64 {
+        us(at.saturating_duration_since(self.epoch))
     }
+}
+
+/// Whole microseconds.
+pub(crate) fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

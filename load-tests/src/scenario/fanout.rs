@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use crate::agent::Mode;
 use crate::checker::Fault;
 use crate::cli::FanoutArgs;
+use crate::crew::Mode;
 use crate::machine::{Meter, Usage};
 use crate::output::{Run, say};
 use crate::rig::{BACKOFF_MAX, Rig, Shape};

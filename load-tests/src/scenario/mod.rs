@@ -1,19 +1,23 @@
 //! The scenarios, one file each.
 
+pub(crate) mod chaos;
 pub(crate) mod connect;
 pub(crate) mod detect;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod kill;
 pub(crate) mod report;
+pub(crate) mod rolling;
+pub(crate) mod scale;
 pub(crate) mod storm;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rand::Rng;
 
 use crate::cli::Scenario;
+use crate::cluster::Ground;
 use crate::fleet::Fleet;
 use crate::output::Run;
 use crate::rest::Api;
@@ -29,6 +33,19 @@ pub(crate) async fn run(scenario: &Scenario, world: &mut World) -> Result<Run> {
         Scenario::Detect(args) => Box::pin(detect::run(args, world)).await,
         Scenario::Idle(args) => Box::pin(idle::run(args, world)).await,
         Scenario::Kill(args) => Box::pin(kill::run(args, world)).await,
+        Scenario::Chaos(_) | Scenario::Rolling(_) | Scenario::Scale(_) => {
+            bail!("`{}` starts its own nodes", scenario.name())
+        }
+    }
+}
+
+/// Plays a scenario of several nodes once.
+pub(crate) async fn run_cluster(scenario: &Scenario, ground: &Ground) -> Result<Run> {
+    match scenario {
+        Scenario::Chaos(args) => Box::pin(chaos::run(args, ground)).await,
+        Scenario::Rolling(args) => Box::pin(rolling::run(args, ground)).await,
+        Scenario::Scale(args) => Box::pin(scale::run(args, ground)).await,
+        _ => bail!("`{}` has one hub", scenario.name()),
     }
 }
 

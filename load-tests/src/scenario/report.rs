@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio::time::sleep;
 
-use crate::agent::Mode;
 use crate::checker::Fault;
 use crate::cli::ReportArgs;
+use crate::crew::Mode;
 use crate::machine::Meter;
 use crate::output::Run;
 use crate::rig::{BACKOFF_MAX, Rig, Shape};
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: &ReportArgs, world: &mut World) -> Result<Run> {
     }
 
     let verdict = rig.finish(&mut world.hub).await?;
-    run.figure("changes sent in all", "", verdict.sent as f64, "");
+    run.figure("changes sent in all", "", verdict.sent() as f64, "");
     run.faults.extend(verdict.faults);
     Ok(run)
 }
@@ -85,9 +85,9 @@ async fn closed_loop(rig: &Rig, world: &World, window: Duration, run: &mut Run) 
     rig.set(Mode::Closed);
     sleep(WARM_UP).await;
     let meter = Meter::start(world.hub.pid())?;
-    let (began, before) = (Instant::now(), rig.acked());
+    let (began, before) = (Instant::now(), rig.changes_acked());
     sleep(window).await;
-    let most = (rig.acked() - before) as f64 / began.elapsed().as_secs_f64();
+    let most = (rig.changes_acked() - before) as f64 / began.elapsed().as_secs_f64();
     let usage = meter.stop("closed loop")?;
     if let Some(cpu) = usage.hub_cpu_pct {
         run.figure("CPU of the hub a change", "us", cpu * 10_000.0 / most.max(1.0), "");
@@ -112,9 +112,9 @@ async fn open_loop(
     rig.crew.tally.take_latencies();
     rig.audience.take_latency();
     let meter = Meter::start(world.hub.pid())?;
-    let (began, before) = (Instant::now(), rig.acked());
+    let (began, before) = (Instant::now(), rig.changes_acked());
     sleep(window).await;
-    let rate = (rig.acked() - before) as f64 / began.elapsed().as_secs_f64();
+    let rate = (rig.changes_acked() - before) as f64 / began.elapsed().as_secs_f64();
     run.usages.push(meter.stop(name)?);
     run.figure(&format!("{name}: changes acked"), "1/s", rate, "");
     rig.drain().await

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::checker::Fault;
 use crate::cli::{Blow, StormArgs};
+use crate::hooks::false_alarms;
 use crate::machine::Meter;
 use crate::output::Run;
 use crate::rig::{BACKOFF_MAX, Rig, Shape};
@@ -42,10 +43,8 @@ pub(crate) async fn run(args: &StormArgs, world: &mut World) -> Result<Run> {
     sleep(absence.timeout + absence.grace + LATE).await;
     let verdict = rig.finish(&mut world.hub).await?;
     run.faults.extend(verdict.faults);
-    let offline = verdict.journals.values().flat_map(|journal| &journal.offline);
-    run.faults.extend(offline.map(|(seq, agent)| {
-        Fault::Broken(format!("agent {agent} was announced offline in event {seq}"))
-    }));
+    let alarms = verdict.journals.iter().flat_map(|(org, journal)| false_alarms(*org, journal));
+    run.faults.extend(alarms);
     Ok(run)
 }
 
