@@ -122,14 +122,12 @@ impl Connection {
         self.calls.lock().clone()
     }
 
-    /// After a call that failed: finds the server anew, where it may be another by now. The next call has it.
+    /// After a call that failed: connects anew, behind Sentinels to what may be another server by now. A connection that
+    /// fell silent is not noticed by itself. The next call has the new one.
     async fn failed(&self) {
-        if !self.address.moves() {
-            return;
-        }
         match in_time(self.address.connect()).await {
             Ok(calls) => *self.calls.lock() = calls,
-            Err(error) => debug!(cause = %error.0, "no Sentinel names a primary that answers"),
+            Err(error) => debug!(cause = %error.0, "Redis cannot be reached yet"),
         }
     }
 }

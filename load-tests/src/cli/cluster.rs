@@ -40,7 +40,7 @@ pub(crate) struct ChaosArgs {
     /// How long a fault lasts, in seconds; drawn for each, if not said.
     #[arg(long)]
     pub(crate) lasting: Option<f64>,
-    /// Only these faults. Two are played only when they are named: redis-forget and postgres-forget.
+    /// Only these faults.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<Kind>,
     /// Agents under load.

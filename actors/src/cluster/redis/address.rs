@@ -100,11 +100,6 @@ impl Address {
             }
         }
     }
-
-    /// Whether a connection that fails may have to be made to another server.
-    pub(super) const fn moves(&self) -> bool {
-        matches!(self, Self::Sentinel(_))
-    }
 }
 
 /// A connection that comes back by itself, to the same server or within the same cluster.

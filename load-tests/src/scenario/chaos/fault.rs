@@ -51,11 +51,6 @@ impl Kind {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Whether it is played when nobody says which.
-    pub(crate) const fn is_usual(self) -> bool {
-        !matches!(self, Self::RedisForget | Self::PostgresForget)
-    }
-
     /// Whether it hits one node, or what all of them share.
     const fn is_of_one_node(self) -> bool {
         !matches!(self, Self::RedisKill | Self::RedisSlow | Self::PostgresKill)

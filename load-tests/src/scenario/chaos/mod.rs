@@ -98,10 +98,7 @@ impl Play {
 
     async fn inflict_all(&mut self, args: &ChaosArgs, seed: u64, run: &mut Run) -> Result<()> {
         let may_kill = self.site.postgres.is_some();
-        let wanted = |kind: &Kind| match args.only.as_slice() {
-            [] => kind.is_usual(),
-            only => only.contains(kind),
-        };
+        let wanted = |kind: &Kind| args.only.is_empty() || args.only.contains(kind);
         let kinds = Kind::value_variants().iter().copied().filter(wanted);
         let kinds = kinds.filter(|kind| may_kill || *kind != Kind::PostgresKill).collect();
         if !may_kill {
