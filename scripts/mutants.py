@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / ".cache" / "mutants"
+# Not the usual one: cargo could take what a mutant left there for the tree's own.
+TARGET = ROOT / ".cache" / "mutants-target"
 SEEDS = "2000"
 
 
@@ -92,7 +94,7 @@ def is_noticed(mutant: Mutant) -> bool:
     path.write_text(whole.replace(mutant.guard, mutant.without))
     try:
         seeds = ["--test", "simulation", "-E", "test(seeds_part)", "--no-fail-fast"]
-        environment = os.environ | {"PULSE_SIM_SEEDS": SEEDS, "CARGO_TARGET_DIR": str(target_folder())}
+        environment = os.environ | {"PULSE_SIM_SEEDS": SEEDS, "CARGO_TARGET_DIR": str(TARGET)}
         run = subprocess.run(
             ["cargo", "nextest", "run", "--workspace", *seeds], cwd=TREE, env=environment, capture_output=True, text=True, check=False
         )
@@ -103,10 +105,6 @@ def is_noticed(mutant: Mutant) -> bool:
     found = [line.strip() for line in run.stderr.splitlines() if line.strip().startswith("seed ")]
     print(f"{mutant.name}: {found[0] if found else 'nobody noticed'}", flush=True)
     return run.returncode != 0 and bool(found)
-
-
-def target_folder() -> Path:
-    return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 
 
 if __name__ == "__main__":
