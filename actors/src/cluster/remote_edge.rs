@@ -98,6 +98,10 @@ impl RemoteEdge {
     }
 
     fn break_off(&self, why: &str, ctx: &mut Context<Self>) {
+        if !ctx.state().alive() {
+            // Beats that were missed while the process stood still come all at once.
+            return;
+        }
         info!(org.id = %self.org_id(), node = %self.opening.node, why, "line from edges ended");
         self.post.send(&self.opening.node, self.opening.line, 0, Body::Broken);
         ctx.stop();

@@ -130,6 +130,10 @@ impl RemoteHome {
     }
 
     fn break_off(&mut self, why: &str, ctx: &mut Context<Self>) {
+        if !ctx.state().alive() {
+            // Beats that were missed while the process stood still come all at once.
+            return;
+        }
         info!(org.id = %self.org_id, node = %self.node, why, "line to a home ended");
         self.directory.forget_remote(self.org_id, &ctx.address());
         self.post.send(&self.node, self.line, 0, Body::Broken);
