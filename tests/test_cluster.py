@@ -164,6 +164,9 @@ def test_a_paused_node_writes_nothing_and_finds_out(cluster: Cluster) -> None:
 def test_a_node_paused_inside_a_transaction_lets_its_shards_go(cluster: Cluster) -> None:
     accounts = cluster.accounts()
     paused, others = cluster.nodes[2], cluster.nodes[:2]
+    for account in accounts:
+        # A home that is not there yet would wait for the heads before it is loaded.
+        account.add_agent()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(paused.database_url) as operator, ThreadPoolExecutor(len(accounts)) as pool:
         with psycopg.connect(paused.database_url, autocommit=True) as watcher:
