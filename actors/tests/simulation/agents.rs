@@ -235,6 +235,13 @@ impl World {
         if !check.is_online(id) {
             return Some(format!("a{} is not shown online", machine.agent));
         }
+        let position = check.position(id);
+        if position != machine.made {
+            return Some(format!(
+                "a{} made {} frames, {position} were taken",
+                machine.agent, machine.made
+            ));
+        }
         let (found, made) = (check.discovered(id) as u64, machine.made.saturating_sub(1));
         (found != made)
             .then(|| format!("a{} found {made} devices, {found} are known", machine.agent))

@@ -211,6 +211,11 @@ impl Check {
         self.online.get(&agent) == Some(&true)
     }
 
+    /// I4: how many frames of an agent were taken.
+    pub(crate) fn position(&self, agent: AgentId) -> u64 {
+        self.positions.get(&agent).copied().unwrap_or(0)
+    }
+
     /// I4: every frame left its mark, once.
     pub(crate) fn discovered(&self, agent: AgentId) -> usize {
         self.discovered.iter().filter(|(by, _)| *by == agent).count()
