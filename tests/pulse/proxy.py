@@ -49,7 +49,6 @@ class Proxy:
         self.which: Which = every
         # Each way.
         self.delay_s = 0.0
-        self.bytes_per_s: float | None = None
         self.connections: set[Connection] = set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -66,13 +65,8 @@ class Proxy:
 
     def heal(self) -> None:
         """All of what was held back arrives, and the delay is none."""
-        self.delay_s, self.bytes_per_s = 0.0, None
+        self.delay_s = 0.0
         self.call(self.become(None, every))
-
-    def forget(self) -> None:
-        """Heals, but resets what was open, as a server does that was restarted behind a blackhole."""
-        self.call(self.become(Fault.RESET, every))
-        self.heal()
 
     def end(self) -> None:
         self.call(self.close())
@@ -174,8 +168,6 @@ class Connection:
                 return
             to.write(chunk)
             await to.drain()
-            if self.proxy.bytes_per_s:
-                await asyncio.sleep(len(chunk) / self.proxy.bytes_per_s)
 
     async def passable(self) -> None:
         async with self.proxy.changed:
