@@ -216,16 +216,24 @@ impl Round {
             return Err(NotStored);
         }
         let at = self.ports.clock.now();
-        let message = Message { org_id: self.org_id, delivery_id: delivery.id, event, at };
+        let message = Message {
+            org_id: self.org_id,
+            delivery_id: delivery.id,
+            event,
+            content: delivery.content.clone(),
+            at,
+        };
         let span = info_span!("delivery.attempt", delivery.id = %delivery.id, change.id = %message.event.id, attempt = delivery.tries + 1);
         let began = Instant::now();
         let verdict = self.ports.sender.send(channel, &message).instrument(span).await;
-        let (attempt, retry_after) = told(verdict, at, began.elapsed());
+        let (retry_after, is_ours) = (verdict.retry_after, verdict.is_ours);
+        let attempt = told(verdict, at, began.elapsed());
         let outcome = attempt.outcome;
         debug!(delivery.id = %delivery.id, outcome = %outcome, duration_ms = attempt.duration_ms, "tried");
         self.ports.metrics.attempts.with_label_values(&[outcome.as_str()]).inc();
         self.ports.metrics.attempt_duration.observe(began.elapsed().as_secs_f64());
-        let attempted = Attempted { delivery, attempt, retry_after, jitter: (self.ports.jitter)() };
+        let jitter = (self.ports.jitter)();
+        let attempted = Attempted { delivery, attempt, retry_after, is_ours, jitter };
         store(home, attempted).await?;
         Ok(outcome)
     }
@@ -242,19 +250,8 @@ async fn store(home: &Addr<OrgActor>, attempted: Attempted) -> Result<(), NotSto
 #[derive(Debug)]
 struct NotStored;
 
-fn told(verdict: Verdict, at: Timestamp, took: Duration) -> (Attempt, Option<Duration>) {
-    let (outcome, status, error, retry_after) = match verdict {
-        Verdict::Accepted { status } => (AttemptOutcome::Accepted, Some(status), None, None),
-        Verdict::Retry { status, error, retry_after } => {
-            (AttemptOutcome::Retry, status, Some(error), retry_after)
-        }
-        Verdict::Permanent { status, error } => {
-            (AttemptOutcome::Permanent, status, Some(error), None)
-        }
-        Verdict::Gone => {
-            (AttemptOutcome::Gone, Some(410), Some("the receiver is gone".to_owned()), None)
-        }
-    };
+fn told(verdict: Verdict, at: Timestamp, took: Duration) -> Attempt {
+    let Verdict { outcome, status, answer, error, .. } = verdict;
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    (Attempt { at, duration_ms, outcome, status, error }, retry_after)
+    Attempt { at, duration_ms, outcome, status, answer, error }
 }

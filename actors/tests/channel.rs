@@ -59,7 +59,7 @@ impl Stage {
 }
 
 fn retry() -> Verdict {
-    Verdict::Retry { status: Some(503), error: "busy".to_owned(), retry_after: None }
+    Verdict::retry(Some(503), "busy")
 }
 
 #[actix::test]
@@ -123,7 +123,7 @@ async fn a_refused_delivery_is_tried_again_when_it_is_due_and_not_before() {
 #[actix::test]
 async fn a_receiver_that_is_gone_gets_nothing_more() {
     let stage = Stage::new().await;
-    stage.world.sender.will_answer(Verdict::Gone);
+    stage.world.sender.will_answer(Verdict::gone());
     stage.find_device(2);
     stage.find_device(3);
     stage.pass(Duration::from_secs(600)).await;
@@ -140,10 +140,9 @@ async fn a_disabled_channel_rests_and_goes_on_when_it_is_enabled() {
     settle().await;
     let switch = |enabled| {
         let patch = ChannelPatch { enabled: Some(enabled), ..ChannelPatch::default() };
-        stage
-            .world
-            .directory
-            .request(stage.fleet.org_id, Request::PatchChannel(stage.channel_id, patch))
+        let channel_id = stage.channel_id;
+        let request = Request::PatchChannel { channel_id, patch, hidden_config: None };
+        stage.world.directory.request(stage.fleet.org_id, request)
     };
     switch(false).await.unwrap();
     stage.pass(Duration::from_secs(600)).await;

@@ -166,6 +166,8 @@ pub struct Attempted {
     pub attempt: Attempt,
     /// How long the receiver asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// Whether the fault is this hub's and says nothing of the receiver.
+    pub is_ours: bool,
     /// 0 to 1, drawn by the caller.
     pub jitter: f64,
 }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CommandKind;
-use pulse_protocol::api::{
-    Attempt, ChannelHealth, ChannelKind, CommandState, DeliveryState, OrgStatus, Plan, ScanState,
-};
+use pulse_protocol::api::{Attempt, CommandState, OrgStatus, Plan, ScanState};
 use pulse_protocol::ids::{
     AgentId, CategoryId, ChannelId, CheckId, CommandId, DeliveryId, DeviceId, EventId, OrgId,
     RuleId, ScanId, SegmentId,
@@ -17,6 +15,8 @@ use pulse_protocol::ids::{
 use pulse_protocol::status::{AgentState, CheckKind, DeviceStatus, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use crate::notification::record::*;
 
 /// SHA-256 of a secret; the secret itself is never stored.
 pub type SecretHash = [u8; 32];
@@ -284,80 +284,6 @@ pub struct CommandRecord {
     pub result: Option<Value>,
     /// Why it failed.
     pub error: Option<String>,
-}
-
-/// A notification channel.
-#[derive(Clone, PartialEq)]
-pub struct ChannelRecord {
-    /// The channel.
-    pub id: ChannelId,
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub kind: ChannelKind,
-    /// Where it delivers to, without secrets.
-    pub config: Value,
-    /// Signing secrets, the current one first. Encrypted in the tables, never shown.
-    pub secrets: Vec<String>,
-    /// Whether it delivers.
-    pub enabled: bool,
-    /// How well it delivers.
-    pub health: ChannelHealth,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-impl std::fmt::Debug for ChannelRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChannelRecord")
-            .field("id", &self.id)
-            .field("kind", &self.kind)
-            .field("enabled", &self.enabled)
-            .field("health", &self.health)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A notification rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleRecord {
-    /// The rule.
-    pub id: RuleId,
-    /// Its name.
-    pub name: String,
-    /// Which events call for a delivery.
-    pub event_types: Vec<String>,
-    /// To which channels.
-    pub channel_ids: Vec<ChannelId>,
-    /// Whether it is applied.
-    pub enabled: bool,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// One message to one channel; its attempts are rows of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeliveryRecord {
-    /// The delivery; the receiver sees it as `webhook-id`, the same on every attempt.
-    pub id: DeliveryId,
-    /// Where it goes.
-    pub channel_id: ChannelId,
-    /// The rule that called for it.
-    pub rule_id: RuleId,
-    /// The event that called for it.
-    pub event_id: EventId,
-    /// That event's number in the org.
-    pub event_seq: u64,
-    /// That event's name.
-    pub event_name: String,
-    /// Where it is in its life.
-    pub state: DeliveryState,
-    /// Attempts since it was queued or last replayed; the back-off counts these.
-    pub tries: u32,
-    /// When it is tried next; none once it has ended.
-    pub next_attempt_at: Option<Timestamp>,
-    /// When it was called for.
-    pub created_at: Timestamp,
 }
 
 /// One event of a journal, its payload encoded once for the table, the dashboards and the receivers.

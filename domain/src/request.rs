@@ -12,7 +12,7 @@ use pulse_protocol::ids::{
 use pulse_protocol::problem::FieldError;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{DeliveryRecord, SecretHash};
+use crate::record::{DeliveryRecord, Hidden, SecretHash};
 
 /// A change that somebody asks for. New ids and secrets are drawn by the asker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,17 +47,24 @@ pub enum Request {
     PatchDevice(DeviceId, DevicePatch),
     /// Removes a device.
     RemoveDevice(DeviceId),
-    /// Adds a channel whose `config` was validated for its kind.
+    /// Adds a channel whose `config` was validated for its kind, and what is secret in it masked.
     AddChannel {
         /// Its new id.
         channel_id: ChannelId,
         /// What it is to be.
         new: NewChannel,
-        /// Its signing secrets.
-        secrets: Vec<String>,
+        /// What is not shown.
+        hidden: Hidden,
     },
-    /// Changes a channel; a new `config` was validated for its kind.
-    PatchChannel(ChannelId, ChannelPatch),
+    /// Changes a channel; a new `config` was validated for its kind, and what is secret in it masked.
+    PatchChannel {
+        /// The channel.
+        channel_id: ChannelId,
+        /// What is to be different.
+        patch: ChannelPatch,
+        /// The whole new configuration with its secrets, if there is a new one.
+        hidden_config: Option<serde_json::Value>,
+    },
     /// Switches a channel on again.
     EnableChannel(ChannelId),
     /// Gives a channel a new signing secret; the old one signs beside it.

@@ -1,6 +1,5 @@
 //! The hub as a whole: built in the order its parts need each other, drained in the opposite one.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +18,7 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::api::ChannelKind;
 use pulse_store::{Database, JournalOptions, JournalWriter, Retention};
 use pulse_web::outbound::egress::Egress;
+use pulse_web::outbound::kind::Kinds;
 use pulse_web::outbound::webhook::WebhookSender;
 use pulse_web::socket::limits::{LimitSettings, Limits};
 use pulse_web::{WebSettings, WebState};
@@ -113,7 +113,9 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     metrics::process(&registry, journal.clone())?;
 
     let egress = Egress::allowing(&config.server.egress_allow);
-    let sender: Arc<dyn Sender> = Arc::new(WebhookSender::new(egress.clone(), WEBHOOK_TIMEOUT)?);
+    let webhook = WebhookSender::new(egress.clone(), WEBHOOK_TIMEOUT)?;
+    let kinds = Kinds::default().with(ChannelKind::Webhook, Arc::new(webhook));
+    let sender: Arc<dyn Sender> = Arc::new(kinds.clone());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn OrgStore> = Arc::new(database.clone());
     let accounts: Arc<dyn Accounts> = Arc::new(database.clone());
@@ -149,7 +151,8 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
         store,
         accounts,
         clock,
-        senders: Arc::new(HashMap::from([(ChannelKind::Webhook, sender)])),
+        kinds,
+        sender,
         settings: Arc::new(WebSettings {
             public_url: config.server.public_url.clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),

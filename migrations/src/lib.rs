@@ -9,6 +9,7 @@ mod cluster;
 mod deliveries;
 mod fleet;
 mod journal;
+mod notifications;
 mod shape;
 
 use sea_orm_migration::prelude::*;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(fleet::Migration),
             Box::new(deliveries::Migration),
             Box::new(cluster::Migration),
+            Box::new(notifications::Migration),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! Bodies of the REST interface, the same in a dashboard's `snapshot`.
 
-use std::collections::BTreeMap;
+mod notify;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,11 +8,12 @@ use ts_rs::TS;
 
 use crate::agent::CommandKind;
 use crate::ids::{
-    AgentId, CategoryId, ChannelId, CheckId, CommandId, DeliveryId, DeviceId, EventId, OrgId,
-    RuleId, ScanId, SegmentId, TokenId, UserId,
+    AgentId, CategoryId, CheckId, CommandId, DeviceId, OrgId, ScanId, SegmentId, TokenId, UserId,
 };
 use crate::status::{AgentState, CheckKind, DeviceStatus, Platform, words};
 use crate::time::Timestamp;
+
+pub use notify::*;
 
 words! {
     /// What an org pays for.
@@ -49,42 +50,6 @@ words! {
         Editor = "editor",
         /// Look.
         Viewer = "viewer",
-    }
-
-    /// Where a channel delivers to.
-    ChannelKind {
-        /// A signed POST.
-        Webhook = "webhook",
-    }
-
-    /// How well a channel delivers.
-    ChannelHealth {
-        /// The last attempt was accepted, or none was made yet.
-        Healthy = "healthy",
-        /// The last attempts failed.
-        Degraded = "degraded",
-        /// The receiver answered something a person must look at.
-        NeedsAttention = "needs_attention",
-        /// Switched off, by a person or because the receiver is gone.
-        Disabled = "disabled",
-    }
-
-    /// Where a delivery is in its life.
-    DeliveryState {
-        /// Waiting for its first attempt.
-        Queued = "queued",
-        /// Waiting for a further attempt.
-        Retrying = "retrying",
-        /// The receiver accepted it.
-        Delivered = "delivered",
-        /// Given up.
-        Dead = "dead",
-        /// Held back by the rule.
-        Suppressed = "suppressed",
-        /// A newer one made it pointless.
-        Superseded = "superseded",
-        /// A person gave it up.
-        Discarded = "discarded",
     }
 
     /// Where a command is in its life.
@@ -372,169 +337,6 @@ pub struct Scan {
     pub devices_new: u32,
     /// Why it failed.
     pub error: Option<String>,
-}
-
-/// A notification channel. Its secrets are never shown.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-pub struct Channel {
-    /// Its id.
-    pub id: ChannelId,
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub kind: ChannelKind,
-    /// Where it delivers to, by kind.
-    pub config: Value,
-    /// Whether it delivers.
-    pub enabled: bool,
-    /// How well it delivers.
-    pub health: ChannelHealth,
-}
-
-/// The answer to a new channel, or to a rotated secret.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ChannelCreated {
-    /// The channel.
-    #[serde(flatten)]
-    pub channel: Channel,
-    /// The signing secret; never shown again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
-}
-
-/// A new channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NewChannel {
-    /// 1 to 100 characters.
-    pub name: String,
-    /// What it is.
-    pub kind: ChannelKind,
-    /// Where it delivers to, by kind.
-    pub config: Value,
-    /// Whether it delivers; true by default.
-    #[serde(default)]
-    pub enabled: Option<bool>,
-}
-
-/// A change to a channel.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ChannelPatch {
-    /// 1 to 100 characters.
-    pub name: Option<String>,
-    /// Replaces the whole configuration.
-    pub config: Option<Value>,
-    /// Whether it delivers.
-    pub enabled: Option<bool>,
-}
-
-/// Configuration of a webhook channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebhookConfig {
-    /// `http` or `https`.
-    pub url: String,
-    /// Sent along with every delivery.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-}
-
-/// A notification rule: no rule, no delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct Rule {
-    /// Its id.
-    pub id: RuleId,
-    /// Its name.
-    pub name: String,
-    /// Which events call for a delivery.
-    pub event_types: Vec<String>,
-    /// To which channels.
-    pub channel_ids: Vec<ChannelId>,
-    /// Whether it is applied.
-    pub enabled: bool,
-}
-
-/// A new rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewRule {
-    /// 1 to 100 characters.
-    pub name: String,
-    /// At least one event name.
-    pub event_types: Vec<String>,
-    /// At least one channel of the org.
-    pub channel_ids: Vec<ChannelId>,
-    /// Whether it is applied; true by default.
-    #[serde(default)]
-    pub enabled: Option<bool>,
-}
-
-/// A change to a rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RulePatch {
-    /// 1 to 100 characters.
-    pub name: Option<String>,
-    /// At least one event name.
-    pub event_types: Option<Vec<String>>,
-    /// At least one channel of the org.
-    pub channel_ids: Option<Vec<ChannelId>>,
-    /// Whether it is applied.
-    pub enabled: Option<bool>,
-}
-
-words! {
-    /// What became of one attempt.
-    AttemptOutcome {
-        /// 2xx.
-        Accepted = "accepted",
-        /// To be tried again.
-        Retry = "retry",
-        /// Not to be tried again.
-        Permanent = "permanent",
-        /// The receiver says it is gone for good (410).
-        Gone = "gone",
-    }
-}
-
-/// One attempt of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct Attempt {
-    /// When it began.
-    pub at: Timestamp,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// What became of it.
-    pub outcome: AttemptOutcome,
-    /// The receiver's HTTP status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub status: Option<u16>,
-    /// Why there was no good answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub error: Option<String>,
-}
-
-/// One message to one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
-pub struct Delivery {
-    /// Its id, the same on every attempt.
-    pub id: DeliveryId,
-    /// The event that called for it.
-    pub event_id: EventId,
-    /// That event's number.
-    pub seq: u64,
-    /// That event's name.
-    pub event: String,
-    /// The rule that called for it.
-    pub rule_id: RuleId,
-    /// Where it goes.
-    pub channel_id: ChannelId,
-    /// Where it is in its life.
-    pub state: DeliveryState,
-    /// What was tried.
-    pub attempts: Vec<Attempt>,
-    /// When it is tried next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[ts(optional)]
-    pub next_attempt_at: Option<Timestamp>,
 }
 
 /// A command to an agent.

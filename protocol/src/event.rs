@@ -10,12 +10,12 @@ use ts_rs::TS;
 
 use crate::agent::CommandKind;
 use crate::api::{
-    Agent, Channel, ChannelHealth, CommandState, DeliveryState, Device, OrgStatus, ScanState,
-    Segment,
+    Agent, Alert, Channel, ChannelHealth, CommandState, DeliveryState, Device, OrgStatus, Reason,
+    ScanState, Segment, Suppression,
 };
 use crate::ids::{
-    AgentId, ChannelId, CheckId, CommandId, DeliveryId, DeviceId, EventId, OrgId, RuleId, ScanId,
-    SegmentId,
+    AgentId, AlertId, ChannelId, CheckId, CommandId, DeliveryId, DeviceId, EventId, OrgId, RuleId,
+    ScanId, SegmentId, WindowId,
 };
 use crate::status::{AgentState, Cause, CheckKind, DeviceStatus};
 use crate::time::Timestamp;
@@ -112,8 +112,18 @@ events! {
     DeliveryRetrying(DeliveryChanged) = "delivery.retrying";
     /// A delivery was given up.
     DeliveryDead(DeliveryChanged) = "delivery.dead";
+    /// A delivery was held back by its rule.
+    DeliverySuppressed(DeliveryChanged) = "delivery.suppressed";
+    /// A newer delivery made one pointless.
+    DeliverySuperseded(DeliveryChanged) = "delivery.superseded";
     /// A delivery was discarded by a person.
     DeliveryDiscarded(DeliveryChanged) = "delivery.discarded";
+    /// Somebody looks after an alert.
+    AlertAcknowledged(AlertChanged) = "alert.acknowledged";
+    /// A maintenance window opened.
+    MaintenanceStarted(MaintenanceChanged) = "maintenance.started";
+    /// A maintenance window closed.
+    MaintenanceEnded(MaintenanceChanged) = "maintenance.ended";
     /// A channel was made or changed.
     ChannelCreated(ChannelChanged) = "channel.created";
     /// A channel's settings changed.
@@ -151,6 +161,10 @@ pub struct AgentStatus {
     pub since: Timestamp,
     /// Why.
     pub cause: Cause,
+    /// Devices nobody can tell of while it is offline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub devices_unknown: Option<u32>,
 }
 
 /// An agent's settings or facts changed.
@@ -307,6 +321,14 @@ pub struct DeliveryChanged {
     pub event_id: EventId,
     /// That event's name.
     pub event_type: String,
+    /// Name of what it is about.
+    pub resource_name: String,
+    /// Why it is sent.
+    pub reason: Reason,
+    /// Why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub suppressed_by: Option<Suppression>,
     /// Where it is in its life.
     pub state: DeliveryState,
     /// Attempts made.
@@ -319,6 +341,30 @@ pub struct DeliveryChanged {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub error: Option<String>,
+}
+
+/// An alert was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct AlertChanged {
+    /// The alert.
+    pub alert_id: AlertId,
+    /// Name of its resource.
+    pub name: String,
+    /// The whole alert.
+    pub alert: Alert,
+}
+
+/// A maintenance window opened or closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct MaintenanceChanged {
+    /// The window.
+    pub window_id: WindowId,
+    /// Its name.
+    pub name: String,
+    /// When it closes; none for one that closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub ends_at: Option<Timestamp>,
 }
 
 /// A channel was made or changed.
@@ -345,6 +391,14 @@ pub struct ChannelHealthChanged {
     pub current: ChannelHealth,
     /// Why.
     pub reason: Option<String>,
+    /// Since when every attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub failing_since: Option<Timestamp>,
+    /// Nothing is sent before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub paused_until: Option<Timestamp>,
 }
 
 /// A channel was removed.

@@ -128,6 +128,10 @@ ids! {
     RuleId = "rul", RuleTag;
     /// One message to one channel.
     DeliveryId = "dlv", DeliveryTag;
+    /// Something wrong with a resource, as one rule sees it.
+    AlertId = "alr", AlertTag;
+    /// A maintenance window.
+    WindowId = "mwn", WindowTag;
     /// A command to an agent.
     CommandId = "cmd", CommandTag;
     /// One event of a journal.

@@ -8,7 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use pulse_protocol::agent::{AgentFrame, HubFrame};
-use pulse_protocol::api::{AgentCreated, ApiToken, Command, Delivery, Me, Page, Rule, Usage};
+use pulse_protocol::api::{
+    AgentCreated, Alert, ApiToken, ChannelCreated, Command, Delivery, MaintenanceWindow, Me, Page,
+    Preview, Rule, Usage,
+};
 use pulse_protocol::dashboard::{DashboardFrame, ViewerFrame};
 use pulse_protocol::event::{Event, EventBody};
 use pulse_protocol::problem::Problem;
@@ -52,6 +55,10 @@ fn generate() -> String {
     all.visit::<AgentCreated>();
     all.visit::<Delivery>();
     all.visit::<Rule>();
+    all.visit::<Alert>();
+    all.visit::<ChannelCreated>();
+    all.visit::<MaintenanceWindow>();
+    all.visit::<Preview>();
     all.visit::<Command>();
     all.visit::<ApiToken>();
     all.visit::<Usage>();

@@ -225,6 +225,8 @@ tables! {
         secrets: String,
         enabled: bool,
         health: String,
+        retry_schedule: String,
+        breaker: String,
         created_at: i64,
     }
     /// Rules.
@@ -233,6 +235,7 @@ tables! {
         name: String,
         event_types: String,
         channel_ids: String,
+        settings: String,
         enabled: bool,
         created_at: i64,
     }
@@ -244,6 +247,8 @@ tables! {
         event_id: Uuid,
         event_seq: i64,
         event_name: String,
+        resource: String,
+        content: String,
         state: String,
         tries: i64,
         next_attempt_at: Option<i64>,
@@ -256,7 +261,24 @@ tables! {
         duration_ms: i64,
         outcome: String,
         status: Option<i64>,
+        answer: Option<String>,
         error: Option<String>,
+    }
+    /// Alerts. `due_at` is when it has something to do next.
+    alert = "alerts" {
+        key { org_id: Uuid, id: Uuid }
+        rule_id: Uuid,
+        resource: String,
+        state: String,
+        due_at: Option<i64>,
+        updated_at: i64,
+    }
+    /// Maintenance windows. `next_change_at` is when it opens or closes next.
+    maintenance_window = "maintenance_windows" {
+        key { org_id: Uuid, id: Uuid }
+        settings: String,
+        next_change_at: Option<i64>,
+        created_at: i64,
     }
     /// Who claimed each shard last.
     shard = "shards" {

@@ -5,20 +5,22 @@ use std::time::Instant;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use pulse_actors::ports::{Message, Verdict};
-use pulse_domain::record::JournalEvent;
+use pulse_domain::record::{ChannelRecord, Content, Hidden, JournalEvent};
 use pulse_domain::request::{Query, Refusal, Reply, Request};
-use pulse_protocol::api::{Channel, ChannelCreated, ChannelKind, ChannelPatch, NewChannel};
+use pulse_protocol::api::{
+    AttemptOutcome, Channel, ChannelCreated, ChannelKind, ChannelPatch, NewChannel, Reason,
+};
 use pulse_protocol::ids::{ChannelId, DeliveryId, EventId};
 use pulse_protocol::problem::ProblemCode;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::body::Body;
 use crate::error::ApiError;
+use crate::outbound::kind::Checked;
 use crate::paging::Paging;
 use crate::secrets::new_webhook_secret;
 use crate::tenant::{ManageChannels, Right, Tenant, View};
-use crate::webhook_config;
 
 /// The name in a test message; no rule can ask for it.
 const TEST_EVENT: &str = "channel.test";
@@ -26,8 +28,9 @@ const TEST_EVENT: &str = "channel.test";
 /// The answer to an accepted test message.
 #[derive(Serialize)]
 struct Tested {
-    outcome: &'static str,
-    status: u16,
+    outcome: AttemptOutcome,
+    status: Option<u16>,
+    answer: Option<String>,
     duration_ms: u64,
 }
 
@@ -49,14 +52,17 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     let mut new: NewChannel = body.json().await?;
-    new.config = validated(&tenant, new.kind, &new.config)?;
-    let secret = new_webhook_secret();
-    let request =
-        Request::AddChannel { channel_id: ChannelId::new(), new, secrets: vec![secret.clone()] };
+    let kinds = &tenant.state().kinds;
+    let Checked { shown, whole } =
+        kinds.check(new.kind, &new.config, None).map_err(ApiError::invalid)?;
+    new.config = shown;
+    let secret = (new.kind == ChannelKind::Webhook).then(new_webhook_secret);
+    let hidden = Hidden { signing: secret.clone().into_iter().collect(), config: whole };
+    let request = Request::AddChannel { channel_id: ChannelId::new(), new, hidden };
     let channel = changed(&tenant, request).await?;
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, tenant.location("channels", channel.id)))
-        .json(ChannelCreated { channel, secret: Some(secret) }))
+        .json(ChannelCreated { channel, secret }))
 }
 
 /// `GET …/channels/{channel_id}`
@@ -71,11 +77,17 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse, ApiError> {
     let channel_id = channel_id(&tenant)?;
     let mut patch: ChannelPatch = body.json().await?;
+    let mut hidden_config = None;
     if let Some(config) = &patch.config {
-        let kind = current(&tenant).await?.kind;
-        patch.config = Some(validated(&tenant, kind, config)?);
+        let stored = stored(&tenant).await?;
+        let kinds = &tenant.state().kinds;
+        let Checked { shown, whole } = kinds
+            .check(stored.kind, config, Some(&stored.hidden.config))
+            .map_err(ApiError::invalid)?;
+        (patch.config, hidden_config) = (Some(shown), Some(whole));
     }
-    let channel = changed(&tenant, Request::PatchChannel(channel_id, patch)).await?;
+    let request = Request::PatchChannel { channel_id, patch, hidden_config };
+    let channel = changed(&tenant, request).await?;
     Ok(HttpResponse::Ok().json(channel))
 }
 
@@ -106,35 +118,25 @@ pub(crate) async fn rotate_secret(
 /// `POST …/channels/{channel_id}/test`: sends one signed message now, and answers the receiver's verdict.
 pub(crate) async fn test(tenant: Tenant<ManageChannels>) -> Result<HttpResponse, ApiError> {
     let (state, org_id) = (tenant.state(), tenant.org.id);
-    let channel = state
-        .store
-        .channel(org_id, channel_id(&tenant)?)
-        .await?
-        .ok_or(Refusal::NotFound { what: "channel".into() })?;
-    let sender = state
-        .senders
-        .get(&channel.kind)
-        .ok_or_else(|| ApiError::internal(format!("no sender for {} channels", channel.kind)))?;
+    let channel = stored(&tenant).await?;
     let at = state.clock.now();
     let data = json!({ "channel_id": channel.id, "name": channel.name }).to_string();
     let event =
         JournalEvent { seq: 0, id: EventId::new(), name: TEST_EVENT.into(), at, data: data.into() };
-    let message = Message { org_id, delivery_id: DeliveryId::new(), event, at };
+    let content = Content {
+        org_name: tenant.org.name.clone(),
+        ..Content::about(Reason::Event, channel.name.clone())
+    };
+    let message = Message { org_id, delivery_id: DeliveryId::new(), event, content, at };
 
     let started = Instant::now();
-    let verdict = sender.send(&channel, &message).await;
+    let verdict = state.sender.send(&channel, &message).await;
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let why = match verdict {
-        Verdict::Accepted { status } => {
-            return Ok(HttpResponse::Ok().json(Tested {
-                outcome: "accepted",
-                status,
-                duration_ms,
-            }));
-        }
-        Verdict::Retry { error, .. } | Verdict::Permanent { error, .. } => error,
-        Verdict::Gone => "it answered 410 Gone".to_owned(),
-    };
+    let Verdict { outcome, status, answer, error, .. } = verdict;
+    if outcome == AttemptOutcome::Accepted {
+        return Ok(HttpResponse::Ok().json(Tested { outcome, status, answer, duration_ms }));
+    }
+    let why = error.unwrap_or_default();
     Err(ApiError::new(
         ProblemCode::DeliveryFailed,
         format!("the receiver did not accept the message: {why}"),
@@ -155,15 +157,10 @@ async fn changed(tenant: &Tenant<ManageChannels>, request: Request) -> Result<Ch
     Ok(*channel)
 }
 
-fn validated<R: Right>(
-    tenant: &Tenant<R>,
-    kind: ChannelKind,
-    config: &Value,
-) -> Result<Value, ApiError> {
-    match kind {
-        ChannelKind::Webhook => webhook_config::validated(config, &tenant.state().settings.egress)
-            .map_err(ApiError::invalid),
-    }
+/// The channel with what of it is not shown.
+async fn stored<R: Right>(tenant: &Tenant<R>) -> Result<ChannelRecord, ApiError> {
+    let channel = tenant.state().store.channel(tenant.org.id, channel_id(tenant)?).await?;
+    channel.ok_or_else(|| Refusal::NotFound { what: "channel".into() }.into())
 }
 
 fn channel_id<R: Right>(tenant: &Tenant<R>) -> Result<ChannelId, ApiError> {

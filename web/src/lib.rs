@@ -35,9 +35,7 @@ mod segments;
 pub mod server;
 pub mod socket;
 pub mod tenant;
-mod webhook_config;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -46,7 +44,6 @@ use actix_web::web::{self, ServiceConfig};
 use ipnet::IpNet;
 use pulse_actors::directory::Directory;
 use pulse_actors::ports::{Accounts, Clock, OrgStore, Sender};
-use pulse_protocol::api::ChannelKind;
 use url::Url;
 
 pub use address::client_address;
@@ -55,6 +52,7 @@ pub use password::{PasswordError, Passwords, hash_password};
 
 use metrics::Metrics;
 use outbound::egress::Egress;
+use outbound::kind::Kinds;
 use socket::limits::Limits;
 
 /// What the edge is told by the configuration.
@@ -87,8 +85,10 @@ pub struct WebState {
     pub accounts: Arc<dyn Accounts>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Carries test messages, by kind of channel.
-    pub senders: Arc<HashMap<ChannelKind, Arc<dyn Sender>>>,
+    /// What channels must be told.
+    pub kinds: Kinds,
+    /// Carries test messages.
+    pub sender: Arc<dyn Sender>,
     /// What the configuration says.
     pub settings: Arc<WebSettings>,
     /// What is counted.

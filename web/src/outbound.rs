@@ -1,4 +1,5 @@
-//! What leaves the hub.
+//! Everything that leaves the hub towards receivers: the kinds of channels, and where they may connect to.
 
 pub mod egress;
+pub mod kind;
 pub mod webhook;

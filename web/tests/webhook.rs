@@ -11,12 +11,13 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
-use pulse_actors::ports::{Message, Sender, Verdict};
-use pulse_domain::record::{ChannelRecord, JournalEvent};
+use pulse_actors::ports::{Message, Verdict};
+use pulse_domain::record::{Breaker, ChannelRecord, Content, Hidden, JournalEvent};
 use pulse_protocol::Timestamp;
-use pulse_protocol::api::{ChannelHealth, ChannelKind};
+use pulse_protocol::api::{AttemptOutcome, ChannelHealth, ChannelKind, Reason};
 use pulse_protocol::ids::{ChannelId, DeliveryId, EventId, OrgId};
 use pulse_web::outbound::egress::Egress;
+use pulse_web::outbound::kind::Kind;
 use pulse_web::outbound::webhook::WebhookSender;
 use pulse_web::secrets::new_webhook_secret;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -86,10 +87,15 @@ fn channel(url: &str, secrets: &[String]) -> ChannelRecord {
         id: ChannelId::new(),
         name: "Pager".into(),
         kind: ChannelKind::Webhook,
-        config: json!({"url": url, "headers": {"authorization": "Bearer top-secret", "x-short": "ab"}}),
-        secrets: secrets.to_vec(),
+        config: json!({"url": url}),
+        hidden: Hidden {
+            signing: secrets.to_vec(),
+            config: json!({"url": url, "headers": {"authorization": "Bearer top-secret", "x-short": "ab"}}),
+        },
+        retry_schedule_s: vec![],
         enabled: true,
         health: ChannelHealth::Healthy,
+        breaker: Breaker::default(),
         created_at: Timestamp::wall_clock(),
     }
 }
@@ -103,7 +109,14 @@ fn message() -> Message {
         at,
         data: "{\"agent_id\":\"agt_1\",\"name\":\"Büro\"}".into(),
     };
-    Message { org_id: OrgId::new(), delivery_id: DeliveryId::new(), event, at }
+    let content = Content::about(Reason::Alert, "Büro");
+    Message { org_id: OrgId::new(), delivery_id: DeliveryId::new(), event, content, at }
+}
+
+/// Why an attempt with this outcome was not accepted.
+fn error_of(verdict: Verdict, outcome: AttemptOutcome) -> String {
+    assert_eq!(verdict.outcome, outcome, "{verdict:?}");
+    verdict.error.unwrap()
 }
 
 async fn verdict_of(address: SocketAddr, path: &str) -> Verdict {
@@ -117,7 +130,7 @@ async fn a_message_is_signed_with_every_secret_and_holds_the_event() {
     let (new, old) = (new_webhook_secret(), new_webhook_secret());
     let channel = channel(&format!("http://{address}/200"), &[new.clone(), old.clone()]);
     let message = message();
-    assert_eq!(sender().send(&channel, &message).await, Verdict::Accepted { status: 200 });
+    assert_eq!(sender().send(&channel, &message).await, Verdict::accepted(Some(200)));
 
     let (headers, body) = received.lock().remove(0);
     for secret in [&new, &old] {
@@ -150,22 +163,17 @@ async fn a_message_is_signed_with_every_secret_and_holds_the_event() {
 async fn the_status_decides() {
     let (address, _) = receiver();
     for code in [200_u16, 201, 202, 204] {
-        assert_eq!(
-            verdict_of(address, &format!("/{code}")).await,
-            Verdict::Accepted { status: code }
-        );
+        assert_eq!(verdict_of(address, &format!("/{code}")).await, Verdict::accepted(Some(code)));
     }
-    assert_eq!(verdict_of(address, "/410").await, Verdict::Gone);
+    assert_eq!(verdict_of(address, "/410").await.outcome, AttemptOutcome::Gone);
     for code in [408_u16, 409, 425, 429, 500, 502, 503, 504, 599] {
         let verdict = verdict_of(address, &format!("/{code}")).await;
-        let is_retry = matches!(verdict, Verdict::Retry { status: Some(status), retry_after: None, .. } if status == code);
-        assert!(is_retry, "{code}: {verdict:?}");
+        assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Retry, Some(code)));
+        assert_eq!(verdict.retry_after, None);
     }
     for code in [300_u16, 304, 400, 401, 403, 404, 405, 413, 422] {
         let verdict = verdict_of(address, &format!("/{code}")).await;
-        let is_permanent =
-            matches!(verdict, Verdict::Permanent { status: Some(status), .. } if status == code);
-        assert!(is_permanent, "{code}: {verdict:?}");
+        assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Permanent, Some(code)));
     }
 }
 
@@ -174,10 +182,7 @@ async fn a_redirect_is_not_followed() {
     let (address, received) = receiver();
     for code in [301_u16, 302, 303, 307, 308] {
         let verdict = verdict_of(address, &format!("/{code}/elsewhere")).await;
-        assert!(
-            matches!(verdict, Verdict::Permanent { status: Some(s), .. } if s == code),
-            "{verdict:?}"
-        );
+        assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Permanent, Some(code)));
     }
     assert_eq!(received.lock().len(), 5, "nobody asked elsewhere");
 }
@@ -185,9 +190,10 @@ async fn a_redirect_is_not_followed() {
 #[actix_web::test]
 async fn a_wait_is_honoured_up_to_a_day_where_the_standard_has_it() {
     let (address, _) = receiver();
-    let wait = async |path: &str| match verdict_of(address, path).await {
-        Verdict::Retry { retry_after, .. } => retry_after,
-        other => panic!("{path}: {other:?}"),
+    let wait = async |path: &str| {
+        let verdict = verdict_of(address, path).await;
+        assert_eq!(verdict.outcome, AttemptOutcome::Retry, "{path}");
+        verdict.retry_after
     };
     let day = Duration::from_secs(86_400);
     assert_eq!(wait("/429/120").await, Some(Duration::from_secs(120)));
@@ -207,11 +213,11 @@ async fn a_wait_is_honoured_up_to_a_day_where_the_standard_has_it() {
 #[actix_web::test]
 async fn an_endless_answer_is_cut_and_one_that_echoes_is_redacted() {
     let (address, _) = receiver();
-    let Verdict::Retry { error, .. } = verdict_of(address, "/500/endless").await else { panic!() };
+    let error = error_of(verdict_of(address, "/500/endless").await, AttemptOutcome::Retry);
     assert!(error.starts_with("500 Internal Server Error: xxx") && error.len() <= 300, "{error}");
-    assert_eq!(verdict_of(address, "/200/endless").await, Verdict::Accepted { status: 200 });
+    assert_eq!(verdict_of(address, "/200/endless").await, Verdict::accepted(Some(200)));
 
-    let Verdict::Permanent { error, .. } = verdict_of(address, "/400/echo").await else { panic!() };
+    let error = error_of(verdict_of(address, "/400/echo").await, AttemptOutcome::Permanent);
     assert_eq!(error, "400 Bad Request: you sent [redacted] and ab");
 }
 
@@ -226,14 +232,11 @@ async fn a_receiver_that_hangs_or_is_not_there_is_tried_again() {
     let began = Instant::now();
     let verdict = impatient.send(&hanging, &message()).await;
     assert!(began.elapsed() >= Duration::from_millis(200));
-    let Verdict::Retry { status: None, error, retry_after: None } = verdict else {
-        panic!("{verdict:?}")
-    };
-    assert_eq!(error, "no answer within 200 ms");
+    assert_eq!(verdict, Verdict::retry(None, "no answer within 200 ms"));
 
     drop(listener);
     let verdict = sender().send(&hanging, &message()).await;
-    let Verdict::Retry { status: None, error, .. } = verdict else { panic!("{verdict:?}") };
+    let error = error_of(verdict, AttemptOutcome::Retry);
     assert!(error.starts_with("no connection") && !error.contains("127.0.0.1"), "{error}");
 }
 
@@ -252,8 +255,8 @@ async fn an_answer_that_stops_half_way_is_judged_by_its_status() {
         drop(socket.read_to_end(&mut rest).await);
     });
     let verdict = verdict_of(address, "/").await;
-    let error = "400 Bad Request: no such team".to_owned();
-    assert_eq!(verdict, Verdict::Permanent { status: Some(400), error });
+    let error = error_of(verdict, AttemptOutcome::Permanent);
+    assert_eq!(error, "400 Bad Request: no such team");
     receiver.await.unwrap();
 }
 
@@ -265,9 +268,7 @@ async fn nothing_inside_is_reached_by_address_or_by_name() {
         let channel =
             channel(&format!("http://{host}:{}/200", address.port()), &[new_webhook_secret()]);
         let verdict = sender.send(&channel, &message()).await;
-        let Verdict::Permanent { status: None, error } = &verdict else {
-            panic!("{host}: {verdict:?}")
-        };
+        let error = error_of(verdict, AttemptOutcome::Permanent);
         assert!(error.contains("may not reach"), "{host}: {error}");
     }
     assert!(received.lock().is_empty());
@@ -277,7 +278,7 @@ async fn nothing_inside_is_reached_by_address_or_by_name() {
 async fn a_name_that_does_not_resolve_may_do_so_later() {
     let channel = channel("http://no-such-host.invalid/", &[new_webhook_secret()]);
     let verdict = sender().send(&channel, &message()).await;
-    assert!(matches!(verdict, Verdict::Retry { status: None, .. }), "{verdict:?}");
+    assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Retry, None));
 }
 
 #[actix_web::test]
@@ -286,11 +287,11 @@ async fn what_cannot_be_signed_or_read_is_not_sent() {
     let url = format!("http://{address}/200");
     for secrets in [vec![], vec!["whsec_not base64".to_owned()]] {
         let verdict = sender().send(&channel(&url, &secrets), &message()).await;
-        assert!(matches!(verdict, Verdict::Permanent { status: None, .. }), "{verdict:?}");
+        assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Permanent, None));
     }
     let mut broken = channel(&url, &[new_webhook_secret()]);
-    broken.config = json!({"url": 5});
+    broken.hidden.config = json!({"url": 5});
     let verdict = sender().send(&broken, &message()).await;
-    assert!(matches!(verdict, Verdict::Permanent { status: None, .. }), "{verdict:?}");
+    assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Permanent, None));
     assert!(received.lock().is_empty());
 }

@@ -52,6 +52,6 @@ impl Sender for ScriptedSender {
         }
         // Not at once, as a socket would not either.
         tokio::task::yield_now().await;
-        self.verdicts.lock().pop_front().unwrap_or(Verdict::Accepted { status: 200 })
+        self.verdicts.lock().pop_front().unwrap_or(Verdict::accepted(Some(200)))
     }
 }

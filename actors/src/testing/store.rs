@@ -217,7 +217,13 @@ impl Tables {
             event: row.event_name.clone(),
             rule_id: row.rule_id,
             channel_id: row.channel_id,
+            recipient: row.content.recipient.clone(),
+            resource_name: row.content.resource_name.clone(),
+            reason: row.content.reason,
+            suppressed_by: row.content.suppressed_by,
+            alert_id: row.content.alert_id,
             state: row.state,
+            created_at: row.created_at,
             attempts: self.attempts.get(&row.id).cloned().unwrap_or_default(),
             next_attempt_at: row.next_attempt_at,
         }

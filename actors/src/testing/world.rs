@@ -7,12 +7,12 @@ use actix::prelude::*;
 use prometheus::Registry;
 use pulse_domain::org::{Input, Liveness};
 use pulse_domain::presence::ConnectionId;
-use pulse_domain::record::OrgRecord;
+use pulse_domain::record::{Hidden, OrgRecord};
 use pulse_domain::request::{Reply, Request};
 use pulse_protocol::agent::{
     AgentFrame, CheckResult, Hello, Network, PROTOCOL_VERSION, Report, Segments,
 };
-use pulse_protocol::api::{ChannelKind, NewChannel, NewRule, OrgStatus, Plan};
+use pulse_protocol::api::{ChannelKind, Grouping, NewChannel, NewRule, OrgStatus, Plan};
 use pulse_protocol::ids::{AgentId, ChannelId, OrgId, RuleId};
 use pulse_protocol::status::{DeviceStatus, Platform};
 use tokio::sync::oneshot;
@@ -150,14 +150,18 @@ impl World {
             kind: ChannelKind::Webhook,
             config: serde_json::json!({ "url": "https://receiver.example/hook" }),
             enabled: None,
+            retry_schedule_s: None,
         };
-        let add = Request::AddChannel { channel_id, new, secrets: vec![] };
+        let add = Request::AddChannel { channel_id, new, hidden: Hidden::default() };
         self.directory.request(org_id, add).await?;
         let rule = NewRule {
             name: "All".to_owned(),
             event_types: event_types.iter().map(|name| (*name).to_owned()).collect(),
             channel_ids: vec![channel_id],
-            enabled: None,
+            cooldown_s: Some(0),
+            grouping: Some(Grouping::None),
+            flap_detection: Some(false),
+            ..NewRule::default()
         };
         self.directory.request(org_id, Request::AddRule(RuleId::new(), rule)).await?;
         Ok(channel_id)

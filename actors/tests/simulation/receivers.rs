@@ -21,21 +21,16 @@ impl Sender for NodeSender {
         world.checked(|check| check.sent(id, &message.event, message.org_id));
         tokio::time::sleep(world.between(0, 40)).await;
         let chances = world.chances();
-        let later = |error: &str| Verdict::Retry {
-            status: None,
-            error: error.to_owned(),
-            retry_after: None,
-        };
         if world.happens(chances.receiver_refuses) {
             if world.lacks(Mutation::SenderLies) {
-                return Verdict::Accepted { status: 200 };
+                return Verdict::accepted(Some(200));
             }
-            return later("it refused");
+            return Verdict::retry(None, "it refused");
         }
         world.check.lock().accepted(id);
         if world.happens(chances.receiver_unheard) {
-            return later("its answer was lost");
+            return Verdict::retry(None, "its answer was lost");
         }
-        Verdict::Accepted { status: 200 }
+        Verdict::accepted(Some(200))
     }
 }

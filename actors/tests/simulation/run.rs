@@ -7,9 +7,9 @@ use std::time::Duration;
 use pulse_actors::cluster::Shard;
 use pulse_actors::testing::NOON;
 use pulse_domain::org::{Ids, Org};
-use pulse_domain::record::{Batch, OrgRecord};
+use pulse_domain::record::{Batch, Hidden, OrgRecord};
 use pulse_domain::request::Request;
-use pulse_protocol::api::{ChannelKind, NewChannel, NewRule, OrgStatus, Plan as OrgKind};
+use pulse_protocol::api::{ChannelKind, Grouping, NewChannel, NewRule, OrgStatus, Plan as OrgKind};
 use pulse_protocol::event::EventBody;
 use pulse_protocol::ids::RuleId;
 use std::collections::BTreeSet;
@@ -118,16 +118,20 @@ impl World {
             kind: ChannelKind::Webhook,
             config: serde_json::json!({ "url": "https://receiver.example/hook" }),
             enabled: None,
+            retry_schedule_s: None,
         };
         let told_of = ["agent.offline", "agent.online", "device.offline", "device.online"];
         let rule = NewRule {
             name: "All".to_owned(),
             event_types: told_of.map(str::to_owned).to_vec(),
             channel_ids: vec![channel_id],
-            enabled: None,
+            cooldown_s: Some(0),
+            grouping: Some(Grouping::None),
+            flap_detection: Some(false),
+            ..NewRule::default()
         };
         let mut requests = vec![
-            Request::AddChannel { channel_id, new, secrets: vec![] },
+            Request::AddChannel { channel_id, new, hidden: Hidden::default() },
             Request::AddRule(RuleId::from_uuid(ids.next()), rule),
         ];
         let its = self.plan.agents.iter().filter(|agent| agent.org == org);

@@ -17,9 +17,9 @@ use super::step::{ERROR_CHARS, Step, text};
 use super::{AgentEntry, Effect};
 use crate::command;
 use crate::device;
+use crate::notification::rule::Worth;
 use crate::presence::{self, Command, ConnectionId, Event};
 use crate::record::{AgentFacts, CommandRecord, Standing, Write};
-use crate::rule::Worth;
 use crate::scan;
 use crate::sequence::{Arrival, Greeting};
 
@@ -258,6 +258,7 @@ impl Step<'_> {
             current: AgentState::Online,
             since: self.now,
             cause: Cause::Connected,
+            devices_unknown: None,
         });
         let first = previous == AgentState::NeverConnected;
         self.journal(&body, if first { Worth::Quiet } else { Worth::Alert });
@@ -273,6 +274,7 @@ impl Step<'_> {
             current: if agent.record.enabled { AgentState::Offline } else { AgentState::Disabled },
             since: self.now,
             cause,
+            devices_unknown: u32::try_from(agent.devices.len()).ok().filter(|count| *count > 0),
         });
         // Whoever switched it off knows; so does whoever suspended its org while the hub was away.
         let known = cause == Cause::Disabled || !self.org.is_open();

@@ -1,15 +1,15 @@
 //! Deliveries: called for with their event, told of with every attempt.
 
-use pulse_protocol::api::{AttemptOutcome, ChannelHealth, DeliveryState};
+use pulse_protocol::api::{AttemptOutcome, ChannelHealth, DeliveryState, Reason};
 use pulse_protocol::event::{DeliveryChanged, EventBody};
 use pulse_protocol::ids::{ChannelId, DeliveryId, RuleId};
 
 use super::step::Step;
 use super::{Attempted, Effect};
-use crate::record::{DeliveryRecord, JournalEvent, Write};
+use crate::notification::rule::{self, Worth};
+use crate::notification::{channel, delivery};
+use crate::record::{Content, DeliveryRecord, JournalEvent, Write};
 use crate::request::{Refusal, Reply};
-use crate::rule::{self, Worth};
-use crate::{channel, delivery};
 
 impl Step<'_> {
     /// Writes a delivery for every rule and channel that want to be told of `event`.
@@ -33,6 +33,8 @@ impl Step<'_> {
                 event_id: event.id,
                 event_seq: event.seq,
                 event_name: event.name.to_string(),
+                resource: String::new(),
+                content: Content::about(Reason::Event, ""),
                 state: DeliveryState::Queued,
                 tries: 0,
                 next_attempt_at: Some(self.now),
@@ -52,6 +54,9 @@ impl Step<'_> {
             rule_id: record.rule_id,
             event_id: record.event_id,
             event_type: record.event_name.clone(),
+            resource_name: record.content.resource_name.clone(),
+            reason: record.content.reason,
+            suppressed_by: record.content.suppressed_by,
             state: record.state,
             attempts: record.tries,
             next_attempt_at: record.next_attempt_at,
@@ -62,9 +67,9 @@ impl Step<'_> {
             DeliveryState::Retrying => EventBody::DeliveryRetrying(data),
             DeliveryState::Delivered => EventBody::DeliveryDelivered(data),
             DeliveryState::Discarded => EventBody::DeliveryDiscarded(data),
-            DeliveryState::Dead | DeliveryState::Suppressed | DeliveryState::Superseded => {
-                EventBody::DeliveryDead(data)
-            }
+            DeliveryState::Suppressed => EventBody::DeliverySuppressed(data),
+            DeliveryState::Superseded => EventBody::DeliverySuperseded(data),
+            DeliveryState::Dead => EventBody::DeliveryDead(data),
         };
         self.journal(&body, Worth::Quiet);
         self.write(Write::Delivery(record));
@@ -72,7 +77,7 @@ impl Step<'_> {
 
     /// Takes what became of an attempt.
     pub(super) fn attempted(&mut self, attempted: Attempted) {
-        let Attempted { mut delivery, attempt, retry_after, jitter } = attempted;
+        let Attempted { mut delivery, attempt, retry_after, is_ours, jitter } = attempted;
         let outcome = attempt.outcome;
         delivery.tries += 1;
         let next = delivery::after_attempt(outcome, delivery.tries, retry_after, jitter, self.now);
@@ -81,7 +86,8 @@ impl Step<'_> {
         let channel_id = delivery.channel_id;
         self.write(Write::Attempt(delivery.id, attempt.clone()));
         self.delivery_changed(delivery, attempt.error.clone());
-        if let Some(record) = self.org.channels.get(&channel_id).cloned() {
+        let told = self.org.channels.get(&channel_id).filter(|_| !is_ours).cloned();
+        if let Some(record) = told {
             let health = channel::after_attempt(record.health, outcome, attempt.status);
             let reason = match outcome {
                 AttemptOutcome::Gone => Some("the receiver answered 410 Gone".to_owned()),

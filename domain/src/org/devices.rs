@@ -9,10 +9,10 @@ use pulse_protocol::status::CheckKind;
 use super::requests::{Faults, not_found};
 use super::{Ids, step::Step};
 use crate::device::Event;
+use crate::notification::rule::Worth;
 use crate::plan;
 use crate::record::{CheckKey, CheckSpec, DeviceRecord, Write};
 use crate::request::{Refusal, Reply};
-use crate::rule::Worth;
 
 /// Checks one device may have.
 const CHECKS_MAX: usize = 20;

@@ -14,8 +14,8 @@ use crate::command;
 use crate::device::{Event, StatusChange};
 use crate::presence::Phase;
 use crate::record::{
-    AgentFacts, AgentRecord, ChannelRecord, CheckKey, CheckSpec, CommandRecord, DeviceRecord,
-    ScanRecord, SegmentRecord,
+    AgentFacts, AgentRecord, Breaker, ChannelRecord, CheckKey, CheckSpec, CommandRecord,
+    DeviceRecord, Hidden, ScanRecord, SegmentRecord,
 };
 
 impl Org {
@@ -72,7 +72,13 @@ impl Org {
             | EventBody::DeliveryDelivered(_)
             | EventBody::DeliveryRetrying(_)
             | EventBody::DeliveryDead(_)
-            | EventBody::DeliveryDiscarded(_) => {}
+            | EventBody::DeliverySuppressed(_)
+            | EventBody::DeliverySuperseded(_)
+            | EventBody::DeliveryDiscarded(_)
+            // What they tell of is not shown with the org.
+            | EventBody::AlertAcknowledged(_)
+            | EventBody::MaintenanceStarted(_)
+            | EventBody::MaintenanceEnded(_) => {}
         }
     }
 
@@ -243,10 +249,14 @@ impl Org {
 
     fn fold_channel(&mut self, data: &ChannelChanged, at: Timestamp) {
         let channel = &data.channel;
-        let (secrets, created_at) = self
+        let (hidden, mut breaker, created_at) = self
             .channels
             .remove(&channel.id)
-            .map_or((vec![], at), |old| (old.secrets, old.created_at));
+            .map_or((Hidden::default(), Breaker::default(), at), |old| {
+                (old.hidden, old.breaker, old.created_at)
+            });
+        breaker.failing_since = channel.failing_since;
+        breaker.paused_until = channel.paused_until;
         self.channels.insert(
             channel.id,
             ChannelRecord {
@@ -254,9 +264,11 @@ impl Org {
                 name: channel.name.clone(),
                 kind: channel.kind,
                 config: channel.config.clone(),
-                secrets,
+                hidden,
+                retry_schedule_s: channel.retry_schedule_s.clone().unwrap_or_default(),
                 enabled: channel.enabled,
                 health: channel.health,
+                breaker,
                 created_at,
             },
         );
@@ -266,6 +278,8 @@ impl Org {
         use pulse_protocol::api::ChannelHealth;
         if let Some(channel) = self.channels.get_mut(&data.channel_id) {
             channel.health = data.current;
+            channel.breaker.failing_since = data.failing_since;
+            channel.breaker.paused_until = data.paused_until;
             channel.enabled = data.current != ChannelHealth::Disabled;
         }
     }

@@ -9,8 +9,8 @@ use pulse_protocol::status::{CheckKind, DeviceStatus};
 
 use super::step::{ERROR_CHARS, Step, text};
 use crate::device::{CheckReport, Event, StatusChange};
+use crate::notification::rule::Worth;
 use crate::record::{CheckKey, DeviceRecord};
-use crate::rule::Worth;
 
 impl Step<'_> {
     /// Takes the results that name something of this agent's; says what is wrong with the others.

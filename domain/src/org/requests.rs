@@ -15,15 +15,18 @@ use pulse_protocol::event::{
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, RuleId};
 use pulse_protocol::problem::FieldError;
 
+use serde_json::Value;
+
 use super::agents::agent_command;
 use super::step::Step;
 use super::{AgentEntry, Effect, view};
+use crate::notification::rule::Worth;
 use crate::plan;
 use crate::record::{
-    AgentRecord, ChannelRecord, CommandRecord, RuleRecord, ScanRecord, SecretHash, Write,
+    AgentRecord, Breaker, ChannelRecord, CommandRecord, Hidden, RuleRecord, RuleSettings,
+    ScanRecord, SecretHash, Write,
 };
 use crate::request::{Refusal, Reply, Request};
-use crate::rule::Worth;
 
 /// How long the key before the last rotation is honoured.
 const KEY_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
@@ -53,10 +56,12 @@ impl Step<'_> {
             Request::AddDevice(device_id, new) => self.add_device(device_id, new),
             Request::PatchDevice(device_id, patch) => self.patch_device(device_id, patch),
             Request::RemoveDevice(device_id) => self.remove_device(device_id),
-            Request::AddChannel { channel_id, new, secrets } => {
-                self.add_channel(channel_id, new, secrets)
+            Request::AddChannel { channel_id, new, hidden } => {
+                self.add_channel(channel_id, new, hidden)
             }
-            Request::PatchChannel(channel_id, patch) => self.patch_channel(channel_id, patch),
+            Request::PatchChannel { channel_id, patch, hidden_config } => {
+                self.patch_channel(channel_id, patch, hidden_config)
+            }
             Request::EnableChannel(channel_id) => self.enable_channel(channel_id),
             Request::ReplaceSecret(channel_id, secret) => self.replace_secret(channel_id, secret),
             Request::RemoveChannel(channel_id) => self.remove_channel(channel_id),
@@ -200,10 +205,12 @@ impl Step<'_> {
         &mut self,
         channel_id: ChannelId,
         new: NewChannel,
-        secrets: Vec<String>,
+        hidden: Hidden,
     ) -> Result<Reply, Refusal> {
         let mut faults = Faults::default();
         let name = faults.name("name", &new.name);
+        let retry_schedule_s = new.retry_schedule_s.unwrap_or_default();
+        faults.retry_schedule(&retry_schedule_s);
         faults.finish()?;
         let current = self.org.channels.len();
         if current >= CHANNELS_MAX {
@@ -216,9 +223,11 @@ impl Step<'_> {
             name,
             kind: new.kind,
             config: new.config,
-            secrets,
+            hidden,
+            retry_schedule_s,
             enabled,
             health: if enabled { ChannelHealth::Healthy } else { ChannelHealth::Disabled },
+            breaker: Breaker::default(),
             created_at: self.now,
         };
         self.channel_changed(record, EventBody::ChannelCreated);
@@ -255,19 +264,26 @@ impl Step<'_> {
         &mut self,
         channel_id: ChannelId,
         patch: ChannelPatch,
+        hidden_config: Option<Value>,
     ) -> Result<Reply, Refusal> {
         let mut record = self.channel(channel_id)?;
         let mut faults = Faults::default();
         if let Some(name) = patch.name {
             record.name = faults.name("name", &name);
         }
+        if let Some(schedule) = patch.retry_schedule_s {
+            faults.retry_schedule(&schedule);
+            record.retry_schedule_s = schedule;
+        }
         faults.finish()?;
-        if let Some(config) = patch.config {
+        if let (Some(config), Some(hidden)) = (patch.config, hidden_config) {
             record.config = config;
+            record.hidden.config = hidden;
         }
         if let Some(enabled) = patch.enabled.filter(|enabled| *enabled != record.enabled) {
             record.enabled = enabled;
             record.health = if enabled { ChannelHealth::Healthy } else { ChannelHealth::Disabled };
+            record.breaker = Breaker::default();
         }
         self.channel_changed(record, EventBody::ChannelUpdated);
         self.channel_reply(channel_id)
@@ -296,6 +312,8 @@ impl Step<'_> {
             previous: record.health,
             current,
             reason,
+            failing_since: record.breaker.failing_since,
+            paused_until: record.breaker.paused_until,
         };
         let body = match current {
             ChannelHealth::Healthy => EventBody::ChannelHealthy(data),
@@ -313,8 +331,8 @@ impl Step<'_> {
 
     fn replace_secret(&mut self, channel_id: ChannelId, secret: String) -> Result<Reply, Refusal> {
         let mut record = self.channel(channel_id)?;
-        record.secrets.insert(0, secret);
-        record.secrets.truncate(2);
+        record.hidden.signing.insert(0, secret);
+        record.hidden.signing.truncate(2);
         self.channel_changed(record, EventBody::ChannelUpdated);
         self.channel_reply(channel_id)
     }
@@ -346,6 +364,7 @@ impl Step<'_> {
             name: faults.name("name", &new.name),
             event_types: faults.event_types(new.event_types),
             channel_ids: self.rule_channels(new.channel_ids, &mut faults),
+            settings: RuleSettings::default(),
             enabled: new.enabled.unwrap_or(true),
             created_at: self.now,
         };
@@ -539,6 +558,14 @@ impl Faults {
         if value.is_some_and(|value| !range.contains(&value)) {
             let message = format!("{} to {}", range.start(), range.end());
             self.push(FieldError::new(field, "out_of_range", message));
+        }
+    }
+
+    /// Up to 20 waits of up to a day each; an empty one stands for the hub's own.
+    fn retry_schedule(&mut self, schedule: &[u32]) {
+        if schedule.len() > 20 || schedule.iter().any(|wait| *wait > 86_400) {
+            let message = "up to 20 waits of 0 to 86,400 seconds each";
+            self.push(FieldError::new("retry_schedule_s", "out_of_range", message));
         }
     }
 

@@ -10,8 +10,8 @@ use pulse_protocol::ids::{AgentId, DeviceId, ScanId, SegmentId};
 use super::devices::default_ping;
 use super::step::{ERROR_CHARS, Step, text};
 use super::view;
+use crate::notification::rule::Worth;
 use crate::record::{DeviceRecord, ScanRecord, SegmentRecord, Write};
-use crate::rule::Worth;
 use crate::scan::{self, Command};
 
 /// Seconds between two scans of a new segment.

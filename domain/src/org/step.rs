@@ -7,10 +7,10 @@ use pulse_protocol::event::EventBody;
 use pulse_protocol::ids::{AgentId, DeviceId, EventId};
 
 use super::{Effect, Ids, Org, Outcome};
+use crate::notification::rule::Worth;
 use crate::record::{
     Batch, DeviceStateRecord, JournalEvent, PositionRecord, PresenceRecord, Write,
 };
-use crate::rule::Worth;
 
 /// Characters kept of a reason that an agent gives.
 pub(super) const ERROR_CHARS: usize = 500;

@@ -100,15 +100,27 @@ pub(super) fn channel(record: &ChannelRecord) -> Channel {
         config: record.config.clone(),
         enabled: record.enabled,
         health: record.health,
+        retry_schedule_s: Some(&record.retry_schedule_s).filter(|all| !all.is_empty()).cloned(),
+        failing_since: record.breaker.failing_since,
+        paused_until: record.breaker.paused_until,
     }
 }
 
 pub(super) fn rule(record: &RuleRecord) -> Rule {
+    let settings = &record.settings;
     Rule {
         id: record.id,
         name: record.name.clone(),
         event_types: record.event_types.clone(),
         channel_ids: record.channel_ids.clone(),
+        description: settings.description.clone(),
+        filters: settings.filters.clone(),
+        cooldown_s: settings.cooldown_s,
+        min_duration_s: settings.min_duration_s,
+        grouping: settings.grouping,
+        flap_detection: settings.flap_detection,
+        quiet_hours: settings.quiet_hours.clone(),
+        escalation: settings.escalation.clone(),
         enabled: record.enabled,
     }
 }

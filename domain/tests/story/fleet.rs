@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use pulse_domain::org::{Attempted, Effect, Input};
 use pulse_domain::presence::ConnectionId;
-use pulse_domain::record::{DeliveryRecord, OrgRecord};
+use pulse_domain::record::{DeliveryRecord, Hidden, OrgRecord};
 use pulse_domain::request::Request;
 use pulse_protocol::agent::{
     AgentErrorCode, AgentFrame, Bye, ByeReason, CheckResult, CommandKind, CommandProgress,
@@ -410,8 +410,16 @@ impl Fleet {
         let Some(delivery) = pick(&waiting, which) else { return };
         let outcome = pick(AttemptOutcome::ALL, how).unwrap();
         let status = pick(&[None, Some(404), Some(500)], how / 4).unwrap();
-        let attempt = Attempt { at: self.hub.now, duration_ms: 20, outcome, status, error: None };
-        let attempted = Attempted { delivery, attempt, retry_after: None, jitter: 0.5 };
+        let attempt = Attempt {
+            at: self.hub.now,
+            duration_ms: 20,
+            outcome,
+            status,
+            answer: None,
+            error: None,
+        };
+        let attempted =
+            Attempted { delivery, attempt, retry_after: None, is_ours: false, jitter: 0.5 };
         self.hub.take(Input::Attempted(Box::new(attempted)));
     }
 
@@ -486,11 +494,13 @@ impl Fleet {
             9 => Request::AddChannel {
                 channel_id: ChannelId::from_uuid(self.hub.id()),
                 new: webhook(),
-                secrets: vec!["whsec_a".to_owned()],
+                hidden: Hidden { signing: vec!["whsec_a".to_owned()], ..Hidden::default() },
             },
-            10 => {
-                Request::PatchChannel(channel?, ChannelPatch { name: None, config: None, enabled })
-            }
+            10 => Request::PatchChannel {
+                channel_id: channel?,
+                patch: ChannelPatch { enabled, ..ChannelPatch::default() },
+                hidden_config: None,
+            },
             11 => Request::EnableChannel(channel?),
             12 if how.is_multiple_of(4) => Request::RemoveChannel(channel?),
             12 => Request::ReplaceSecret(channel?, "whsec_b".to_owned()),
@@ -500,7 +510,7 @@ impl Fleet {
                     name: "rule".to_owned(),
                     event_types: vec![pick(EventBody::NAMES, how).unwrap().to_owned()],
                     channel_ids: vec![channel?],
-                    enabled: None,
+                    ..NewRule::default()
                 },
             ),
             14 => Request::PatchRule(rule?, RulePatch { enabled, ..RulePatch::default() }),

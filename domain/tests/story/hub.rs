@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use pulse_domain::org::{Effect, Ids, Input, Liveness, Org, Outcome};
 use pulse_domain::presence::ConnectionId;
-use pulse_domain::record::{DeliveryRecord, JournalEvent, OrgImage, OrgRecord};
+use pulse_domain::record::{DeliveryRecord, Hidden, JournalEvent, OrgImage, OrgRecord};
 use pulse_domain::request::{Refusal, Reply, Request};
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{AgentFrame, Hello, Welcome};
-use pulse_protocol::api::{ChannelKind, NewChannel, NewRule, OrgStatus, Plan};
+use pulse_protocol::api::{ChannelKind, Grouping, NewChannel, NewRule, OrgStatus, Plan};
 use pulse_protocol::event::EventBody;
 use pulse_protocol::ids::{AgentId, ChannelId, OrgId, RuleId};
 use pulse_protocol::status::{Cause, Platform};
@@ -176,13 +176,17 @@ impl Hub {
     /// A rule that tells a new channel of `events`.
     pub(crate) fn tell_of(&mut self, events: &[&str]) -> ChannelId {
         let channel_id = ChannelId::from_uuid(self.id());
-        self.ask(Request::AddChannel { channel_id, new: webhook(), secrets: vec![] }).unwrap();
+        self.ask(Request::AddChannel { channel_id, new: webhook(), hidden: Hidden::default() })
+            .unwrap();
         let rule_id = RuleId::from_uuid(self.id());
         let new = NewRule {
             name: "night".to_owned(),
             event_types: events.iter().map(|name| (*name).to_owned()).collect(),
             channel_ids: vec![channel_id],
-            enabled: None,
+            cooldown_s: Some(0),
+            grouping: Some(Grouping::None),
+            flap_detection: Some(false),
+            ..NewRule::default()
         };
         self.ask(Request::AddRule(rule_id, new)).unwrap();
         channel_id
@@ -266,5 +270,6 @@ pub(crate) fn webhook() -> NewChannel {
         kind: ChannelKind::Webhook,
         config: serde_json::json!({ "url": "https://example.com/hook" }),
         enabled: None,
+        retry_schedule_s: None,
     }
 }

@@ -2,7 +2,7 @@
 //! a patch changes what it names.
 
 use pulse_domain::org::{Attempted, Effect, Input};
-use pulse_domain::record::DeliveryRecord;
+use pulse_domain::record::{DeliveryRecord, Hidden};
 use pulse_domain::request::{Query, Refusal, Reply, Request};
 use pulse_protocol::agent::{CloseCode, CommandKind};
 use pulse_protocol::api::{
@@ -210,10 +210,11 @@ fn what_is_not_there_is_not_found() {
         (Request::PatchDevice(device_id, DevicePatch::default()), "device"),
         (Request::RemoveDevice(device_id), "device"),
         (
-            Request::PatchChannel(
+            Request::PatchChannel {
                 channel_id,
-                ChannelPatch { name: None, config: None, enabled: None },
-            ),
+                patch: ChannelPatch::default(),
+                hidden_config: None,
+            },
             "channel",
         ),
         (Request::EnableChannel(channel_id), "channel"),
@@ -319,7 +320,7 @@ fn a_rule_names_known_events_and_channels_of_the_org() {
         name: name.to_owned(),
         event_types: events.iter().map(|event| (*event).to_owned()).collect(),
         channel_ids: channel_ids.to_vec(),
-        enabled: None,
+        ..NewRule::default()
     };
     let empty = Request::AddRule(RuleId::default(), rule("", &[], &[]));
     assert_eq!(
@@ -401,9 +402,15 @@ fn an_agent_that_is_switched_on_again_is_as_it_was() {
 /// The only delivery, after an attempt with this outcome.
 fn attempt(hub: &mut Hub, outcome: AttemptOutcome, status: u16) -> DeliveryRecord {
     let delivery = the_delivery(hub);
-    let attempt =
-        Attempt { at: hub.now, duration_ms: 5, outcome, status: Some(status), error: None };
-    let attempted = Attempted { delivery, attempt, retry_after: None, jitter: 1.0 };
+    let attempt = Attempt {
+        at: hub.now,
+        duration_ms: 5,
+        outcome,
+        status: Some(status),
+        answer: None,
+        error: None,
+    };
+    let attempted = Attempted { delivery, attempt, retry_after: None, is_ours: false, jitter: 1.0 };
     hub.take(Input::Attempted(Box::new(attempted)));
     the_delivery(hub)
 }
@@ -456,15 +463,17 @@ fn a_delivery_is_replayed_when_it_has_ended_and_its_channel_delivers() {
 fn a_channel_is_switched_off_and_on_and_keeps_two_secrets() {
     let mut hub = Hub::new(Plan::Trial);
     let bad = NewChannel { name: String::new(), ..webhook() };
-    let request =
-        Request::AddChannel { channel_id: ChannelId::default(), new: bad, secrets: vec![] };
+    let request = Request::AddChannel {
+        channel_id: ChannelId::default(),
+        new: bad,
+        hidden: Hidden::default(),
+    };
     assert_eq!(faults(&mut hub, request), ["name required"]);
     let channel = hub.tell_of(&["agent.enrolled"]);
-    let patch = |enabled, name: Option<&str>| {
-        Request::PatchChannel(
-            channel,
-            ChannelPatch { name: name.map(str::to_owned), config: None, enabled },
-        )
+    let patch = |enabled, name: Option<&str>| Request::PatchChannel {
+        channel_id: channel,
+        patch: ChannelPatch { name: name.map(str::to_owned), enabled, ..ChannelPatch::default() },
+        hidden_config: None,
     };
     hub.ask(patch(Some(false), None)).unwrap();
     hub.add_agent("north");
@@ -482,7 +491,7 @@ fn a_channel_is_switched_off_and_on_and_keeps_two_secrets() {
     for secret in ["one", "two", "three"] {
         hub.ask(Request::ReplaceSecret(channel, secret.to_owned())).unwrap();
     }
-    assert_eq!(hub.tables.channels[&channel].secrets, ["three", "two"]);
+    assert_eq!(hub.tables.channels[&channel].hidden.signing, ["three", "two"]);
     assert!(
         !hub.journal.iter().any(|event| event.data.contains("three")),
         "secrets are never told"
@@ -497,16 +506,17 @@ fn an_org_has_at_most_200_channels_and_as_many_rules() {
         name: "r".to_owned(),
         event_types: vec!["agent.online".to_owned()],
         channel_ids: vec![channel],
-        enabled: None,
+        ..NewRule::default()
     };
     for _ in 1..200 {
         let channel_id = ChannelId::from_uuid(hub.id());
-        hub.ask(Request::AddChannel { channel_id, new: webhook(), secrets: vec![] }).unwrap();
+        hub.ask(Request::AddChannel { channel_id, new: webhook(), hidden: Hidden::default() })
+            .unwrap();
         let rule_id = RuleId::from_uuid(hub.id());
         hub.ask(Request::AddRule(rule_id, new.clone())).unwrap();
     }
     let channel_id = ChannelId::default();
-    let request = Request::AddChannel { channel_id, new: webhook(), secrets: vec![] };
+    let request = Request::AddChannel { channel_id, new: webhook(), hidden: Hidden::default() };
     let full = |what| Refusal::LimitReached { what, limit: 200, current: 200 };
     assert_eq!(hub.ask(request).unwrap_err(), full("channels".into()));
     assert_eq!(

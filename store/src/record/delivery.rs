@@ -1,12 +1,13 @@
 //! Channels, rules, deliveries and attempts.
 
 use pulse_actors::ports::StoreError;
-use pulse_domain::record::{ChannelRecord, DeliveryRecord, RuleRecord};
+use pulse_domain::record::{ChannelRecord, DeliveryRecord, Hidden, RuleRecord};
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::{
     Attempt, AttemptOutcome, ChannelHealth, ChannelKind, Delivery, DeliveryState,
 };
 use pulse_protocol::ids::{ChannelId, DeliveryId, EventId, OrgId, RuleId};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -30,8 +31,8 @@ impl Record for ChannelRecord {
 
     fn row(&self, org_id: OrgId, sealer: &Sealer) -> Result<channel::Model, StoreError> {
         const WHAT: &str = "channel";
-        let secrets = to_json(&self.secrets, WHAT)?;
-        let sealed = sealer.seal(secrets_of(self.key()), &secrets);
+        let hidden = to_json(&self.hidden, WHAT)?;
+        let sealed = sealer.seal(secrets_of(self.key()), &hidden);
         Ok(channel::Model {
             org_id: org_id.uuid(),
             id: self.key(),
@@ -41,24 +42,39 @@ impl Record for ChannelRecord {
             secrets: sealed.map_err(|error| corrupt("channel secret", error))?,
             enabled: self.enabled,
             health: self.health.as_str().to_owned(),
+            retry_schedule: to_json(&self.retry_schedule_s, WHAT)?,
+            breaker: to_json(&self.breaker, WHAT)?,
             created_at: self.created_at.unix_ms(),
         })
     }
 
     fn read(row: channel::Model, sealer: &Sealer) -> Result<Self, StoreError> {
         const WHAT: &str = "channel";
-        let secrets = sealer.open(secrets_of(row.id), &row.secrets);
-        let secrets = secrets.map_err(|error| corrupt("channel secret", error))?;
+        let opened = sealer.open(secrets_of(row.id), &row.secrets);
+        let opened = opened.map_err(|error| corrupt("channel secret", error))?;
+        let config = from_json(&row.config, WHAT)?;
         Ok(Self {
             id: ChannelId::from_uuid(row.id),
             name: row.name,
             kind: word(ChannelKind::from_word, &row.kind, WHAT)?,
-            config: from_json(&row.config, WHAT)?,
-            secrets: from_json(&secrets, WHAT)?,
+            hidden: read_hidden(&opened, &config)?,
+            config,
+            retry_schedule_s: from_json(&row.retry_schedule, WHAT)?,
+            breaker: from_json(&row.breaker, WHAT)?,
             enabled: row.enabled,
             health: word(ChannelHealth::from_word, &row.health, WHAT)?,
             created_at: Timestamp::from_unix_ms(row.created_at),
         })
+    }
+}
+
+/// What is not shown. Before there were secrets in configurations, the column held the signing secrets alone.
+fn read_hidden(opened: &str, config: &Value) -> Result<Hidden, StoreError> {
+    match from_json(opened, "channel secret")? {
+        Value::Array(_) => {
+            Ok(Hidden { signing: from_json(opened, "channel secret")?, config: config.clone() })
+        }
+        hidden => serde_json::from_value(hidden).map_err(|error| corrupt("channel secret", error)),
     }
 }
 
@@ -76,6 +92,7 @@ impl Record for RuleRecord {
             name: self.name.clone(),
             event_types: to_json(&self.event_types, "rule")?,
             channel_ids: to_json(&self.channel_ids, "rule")?,
+            settings: to_json(&self.settings, "rule")?,
             enabled: self.enabled,
             created_at: self.created_at.unix_ms(),
         })
@@ -87,6 +104,7 @@ impl Record for RuleRecord {
             name: row.name,
             event_types: from_json(&row.event_types, "rule")?,
             channel_ids: from_json(&row.channel_ids, "rule")?,
+            settings: from_json(&row.settings, "rule")?,
             enabled: row.enabled,
             created_at: Timestamp::from_unix_ms(row.created_at),
         })
@@ -109,6 +127,8 @@ impl Record for DeliveryRecord {
             event_id: self.event_id.uuid(),
             event_seq: stored(self.event_seq, "delivery")?,
             event_name: self.event_name.clone(),
+            resource: self.resource.clone(),
+            content: to_json(&self.content, "delivery")?,
             state: self.state.as_str().to_owned(),
             tries: self.tries.into(),
             next_attempt_at: optional_ms(self.next_attempt_at),
@@ -125,6 +145,8 @@ impl Record for DeliveryRecord {
             event_id: EventId::from_uuid(row.event_id),
             event_seq: number(row.event_seq, WHAT)?,
             event_name: row.event_name,
+            resource: row.resource,
+            content: from_json(&row.content, WHAT)?,
             state: word(DeliveryState::from_word, &row.state, WHAT)?,
             tries: number(row.tries, WHAT)?,
             next_attempt_at: optional_instant(row.next_attempt_at),
@@ -135,6 +157,7 @@ impl Record for DeliveryRecord {
 
 /// A delivery as it is shown.
 pub(crate) fn delivery_view(record: &DeliveryRecord, attempts: Vec<Attempt>) -> Delivery {
+    let content = &record.content;
     Delivery {
         id: record.id,
         event_id: record.event_id,
@@ -142,7 +165,13 @@ pub(crate) fn delivery_view(record: &DeliveryRecord, attempts: Vec<Attempt>) -> 
         event: record.event_name.clone(),
         rule_id: record.rule_id,
         channel_id: record.channel_id,
+        recipient: content.recipient.clone(),
+        resource_name: content.resource_name.clone(),
+        reason: content.reason,
+        suppressed_by: content.suppressed_by,
+        alert_id: content.alert_id,
         state: record.state,
+        created_at: record.created_at,
         attempts,
         next_attempt_at: record.next_attempt_at,
     }
@@ -163,6 +192,7 @@ pub(crate) fn attempt_row(
         duration_ms: stored(made.duration_ms, "attempt")?,
         outcome: made.outcome.as_str().to_owned(),
         status: made.status.map(i64::from),
+        answer: made.answer.clone(),
         error: made.error.clone(),
     })
 }
@@ -175,6 +205,7 @@ pub(crate) fn read_attempt(row: attempt::Model) -> Result<Attempt, StoreError> {
         duration_ms: number(row.duration_ms, WHAT)?,
         outcome: word(AttemptOutcome::from_word, &row.outcome, WHAT)?,
         status: optional_number(row.status, WHAT)?,
+        answer: row.answer,
         error: row.error,
     })
 }

@@ -46,6 +46,7 @@ fn rows(draw: &mut Draw) -> Vec<Write> {
         duration_ms: 1,
         outcome: AttemptOutcome::Accepted,
         status: Some(200),
+        answer: None,
         error: None,
     };
     let delivered = samples::delivery(ChannelId::new(), 1, None);

@@ -57,6 +57,7 @@ pub(crate) async fn attempts_are_in_order(db: Arc<Fresh>) {
         duration_ms: u64::from(nth),
         outcome: AttemptOutcome::Retry,
         status: Some(500 + nth),
+        answer: None,
         error: (nth == 2).then(|| "it said \"no\"".to_owned()),
     };
     let mut all = writes(&made);

@@ -122,7 +122,7 @@ pub(crate) async fn secrets_are_sealed_in_the_tables(db: Arc<Fresh>) {
     let writer = journal(&store);
     let mut scribe = Scribe::new(org(&store).await, 0);
     let mut channel = Draw::new().one(samples::channel());
-    channel.secrets = vec!["whsec_plain".to_owned()];
+    channel.hidden.signing = vec!["whsec_plain".to_owned()];
     scribe.write(&writer, 1, vec![Write::Channel(channel.clone())]).await;
 
     let raw = db.raw().await;

@@ -27,6 +27,7 @@ pub(crate) async fn old_events_go_and_the_newest_stays(db: Arc<Fresh>) {
         duration_ms: 1,
         outcome: AttemptOutcome::Accepted,
         status: Some(200),
+        answer: None,
         error: None,
     };
     let kept = delivery(ChannelId::new(), 20, None);

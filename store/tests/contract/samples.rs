@@ -9,7 +9,7 @@ use pulse_domain::record::*;
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CommandKind;
 use pulse_protocol::api::{
-    ChannelHealth, ChannelKind, CommandState, DeliveryState, OrgStatus, Plan, ScanState,
+    ChannelHealth, ChannelKind, CommandState, DeliveryState, OrgStatus, Plan, Reason, ScanState,
 };
 use pulse_protocol::ids::*;
 use pulse_protocol::status::{AgentState, CheckKind, DeviceStatus, Platform};
@@ -229,16 +229,34 @@ pub(crate) fn command() -> impl Strategy<Value = CommandRecord> {
 pub(crate) fn channel() -> impl Strategy<Value = ChannelRecord> {
     let words = (of_words(ChannelKind::ALL), of_words(ChannelHealth::ALL));
     let secrets = proptest::collection::vec(text(), 0..3);
-    (id(ChannelId::from_uuid), text(), words, json(), secrets, any::<bool>(), instant()).prop_map(
-        |(id, name, (kind, health), config, secrets, enabled, created_at)| ChannelRecord {
-            id,
-            name,
-            kind,
-            config,
-            secrets,
-            enabled,
-            health,
-            created_at,
+    let hidden = (secrets, json()).prop_map(|(signing, config)| Hidden { signing, config });
+    let tried = (proptest::collection::vec(any::<u32>(), 0..3), breaker());
+    (id(ChannelId::from_uuid), text(), words, json(), hidden, any::<bool>(), tried, instant())
+        .prop_map(|(id, name, (kind, health), config, hidden, enabled, tried, created_at)| {
+            let (retry_schedule_s, breaker) = tried;
+            ChannelRecord {
+                id,
+                name,
+                kind,
+                config,
+                hidden,
+                retry_schedule_s,
+                enabled,
+                health,
+                breaker,
+                created_at,
+            }
+        })
+}
+
+fn breaker() -> impl Strategy<Value = Breaker> {
+    let instants = (of(instant()), of(instant()));
+    (any::<u32>(), any::<u32>(), instants).prop_map(
+        |(failures, trips, (failing_since, paused_until))| Breaker {
+            failures,
+            failing_since,
+            trips,
+            paused_until,
         },
     )
 }
@@ -248,12 +266,21 @@ pub(crate) fn rule() -> impl Strategy<Value = RuleRecord> {
         proptest::collection::vec(text(), 0..4),
         proptest::collection::vec(id(ChannelId::from_uuid), 0..4),
     );
-    (id(RuleId::from_uuid), text(), lists, any::<bool>(), instant()).prop_map(
-        |(id, name, (event_types, channel_ids), enabled, created_at)| RuleRecord {
+    let settings = (any::<u32>(), any::<bool>(), of(text())).prop_map(
+        |(cooldown_s, flap_detection, description)| RuleSettings {
+            cooldown_s,
+            flap_detection,
+            description,
+            ..RuleSettings::default()
+        },
+    );
+    (id(RuleId::from_uuid), text(), lists, settings, any::<bool>(), instant()).prop_map(
+        |(id, name, (event_types, channel_ids), settings, enabled, created_at)| RuleRecord {
             id,
             name,
             event_types,
             channel_ids,
+            settings,
             enabled,
             created_at,
         },
@@ -273,6 +300,8 @@ pub(crate) fn delivery(
         event_id: EventId::new(),
         event_seq,
         event_name: "device.offline".to_owned(),
+        resource: "dev_1".to_owned(),
+        content: Content::about(Reason::Alert, "Router"),
         state: if due_at.is_some() { DeliveryState::Queued } else { DeliveryState::Delivered },
         tries: 0,
         next_attempt_at: due_at.map(Timestamp::from_unix_ms),

@@ -1,14 +1,17 @@
 //! Webhooks: one signed POST for one attempt (Standard Webhooks).
 
+mod config;
+
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use pulse_actors::ports::{Message, Sender, Verdict};
+use pulse_actors::ports::{Message, Verdict};
 use pulse_domain::record::ChannelRecord;
 use pulse_protocol::api::WebhookConfig;
 use pulse_protocol::event::WebhookBody;
+use pulse_protocol::problem::FieldError;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
@@ -20,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::egress::{Egress, Refused};
+use super::kind::{Checked, Kind};
 
 /// How long a receiver has for its whole answer.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
@@ -73,7 +77,7 @@ impl WebhookSender {
     }
 
     async fn attempt(&self, channel: &ChannelRecord, message: &Message) -> Result<Verdict, Fault> {
-        let config: WebhookConfig = serde_json::from_value(channel.config.clone())
+        let config: WebhookConfig = serde_json::from_value(channel.hidden.config.clone())
             .map_err(|_| Fault::permanent("the channel's configuration cannot be read"))?;
         let url =
             Url::parse(&config.url).map_err(|_| Fault::permanent("the channel's URL is none"))?;
@@ -87,7 +91,11 @@ impl WebhookSender {
 }
 
 #[async_trait]
-impl Sender for WebhookSender {
+impl Kind for WebhookSender {
+    fn check(&self, given: &Value, stored: Option<&Value>) -> Result<Checked, Vec<FieldError>> {
+        config::checked(given, stored, &self.egress)
+    }
+
     async fn send(&self, channel: &ChannelRecord, message: &Message) -> Verdict {
         match timeout(self.timeout, self.attempt(channel, message)).await {
             Ok(Ok(verdict)) => verdict,
@@ -123,8 +131,8 @@ impl Fault {
 
     fn into_verdict(self) -> Verdict {
         match self {
-            Self::Passing(error) => Verdict::Retry { status: None, error, retry_after: None },
-            Self::Permanent(error) => Verdict::Permanent { status: None, error },
+            Self::Passing(error) => Verdict::retry(None, error),
+            Self::Permanent(error) => Verdict::permanent(None, error),
         }
     }
 }
@@ -162,7 +170,7 @@ fn headers_of(
     // Ours come last: they win.
     let id = message.delivery_id.to_string();
     let timestamp = message.at.unix_ms().div_euclid(1_000);
-    let signatures = signatures(&channel.secrets, &id, timestamp, body)?;
+    let signatures = signatures(&channel.hidden.signing, &id, timestamp, body)?;
     for (name, value) in [
         (HeaderName::from_static(HEADER_WEBHOOK_ID), id),
         (HeaderName::from_static(HEADER_WEBHOOK_TIMESTAMP), timestamp.to_string()),
@@ -190,19 +198,19 @@ async fn judge(response: Response, secrets: &Secrets) -> Verdict {
     let status = response.status();
     let code = status.as_u16();
     if status.is_success() {
-        return Verdict::Accepted { status: code };
+        return Verdict::accepted(Some(code));
     }
     if status == StatusCode::GONE {
-        return Verdict::Gone;
+        return Verdict::gone();
     }
     let retry_after = retry_after(&response);
     let text = secrets.redact(&start_of(response).await);
     let reason = status.canonical_reason().unwrap_or("no reason");
     let error = bounded(&format!("{code} {reason}: {text}"));
     if is_passing(status) {
-        Verdict::Retry { status: Some(code), error, retry_after }
+        Verdict::retry(Some(code), error).after(retry_after)
     } else {
-        Verdict::Permanent { status: Some(code), error }
+        Verdict::permanent(Some(code), error)
     }
 }
 
@@ -251,7 +259,8 @@ struct Secrets(Vec<String>);
 
 impl Secrets {
     fn of(channel: &ChannelRecord, config: &WebhookConfig) -> Self {
-        let secrets = channel.secrets.iter().chain(config.headers.values()).chain([&config.url]);
+        let secrets =
+            channel.hidden.signing.iter().chain(config.headers.values()).chain([&config.url]);
         // Of an `Authorization` value the credentials alone may be echoed, too.
         let mut words: Vec<String> = secrets
             .flat_map(|secret| secret.split_whitespace().chain([secret.as_str()]))

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use pulse_actors::ports::Verdict;
-use pulse_domain::record::{ChannelRecord, DeliveryRecord, JournalEvent};
-use pulse_protocol::api::{ChannelHealth, ChannelKind, Delivery, DeliveryState, OrgStatus, Role};
+use pulse_domain::record::{Breaker, ChannelRecord, Content, DeliveryRecord, Hidden, JournalEvent};
+use pulse_protocol::api::{
+    ChannelHealth, ChannelKind, Delivery, DeliveryState, OrgStatus, Reason, Role,
+};
 use pulse_protocol::ids::{ChannelId, DeliveryId, EventId, OrgId, RuleId};
 use pulse_protocol::problem::ProblemCode;
 use serde_json::{Value, json};
@@ -58,6 +60,8 @@ impl Scene {
             event_id,
             event_seq: 7,
             event_name: event.clone(),
+            resource: "dev_1".into(),
+            content: Content::about(Reason::Event, "Router"),
             state,
             tries: 0,
             next_attempt_at: None,
@@ -71,6 +75,12 @@ impl Scene {
             rule_id,
             channel_id,
             state,
+            recipient: None,
+            resource_name: "Router".into(),
+            reason: Reason::Event,
+            suppressed_by: None,
+            alert_id: None,
+            created_at: NOON,
             attempts: vec![],
             next_attempt_at: None,
         };
@@ -85,7 +95,12 @@ impl Scene {
             name: "Pager".into(),
             kind: ChannelKind::Webhook,
             config: json!({"url": "https://example.com/hook"}),
-            secrets: vec!["whsec_AAAA".into()],
+            hidden: Hidden {
+                signing: vec!["whsec_AAAA".into()],
+                config: json!({"url": "https://example.com/hook"}),
+            },
+            retry_schedule_s: vec![],
+            breaker: Breaker::default(),
             enabled: true,
             health: ChannelHealth::Healthy,
             created_at: NOON,
@@ -162,13 +177,10 @@ async fn a_channels_test_tells_the_receivers_verdict() {
         assert_eq!((&*sent[0].event.name, sent[0].org_id), ("channel.test", scene.org));
         assert!(sent[0].event.data.contains(&channel.to_string()));
     }
-    let retry = Verdict::Retry {
-        status: Some(503),
-        error: "503 Service Unavailable: later".into(),
-        retry_after: Some(Duration::from_secs(5)),
-    };
-    let permanent = Verdict::Permanent { status: None, error: "no way".into() };
-    for (verdict, words) in [(retry, "later"), (permanent, "no way"), (Verdict::Gone, "410")] {
+    let retry = Verdict::retry(Some(503), "503 Service Unavailable: later")
+        .after(Some(Duration::from_secs(5)));
+    let permanent = Verdict::permanent(None, "no way");
+    for (verdict, words) in [(retry, "later"), (permanent, "no way"), (Verdict::gone(), "410")] {
         *scene.hub.sender.verdict.lock() = verdict;
         let shown = problem(scene.hub.post(&path, &scene.owner, "").await).await;
         assert_eq!(shown.code, ProblemCode::DeliveryFailed);

@@ -1,7 +1,7 @@
 //! What is changed at an org's home: agents, devices, channels, rules, the org itself.
 
-use pulse_domain::record::DeliveryRecord;
-use pulse_protocol::api::{Delivery, DeliveryState, OrgStatus, Role};
+use pulse_domain::record::{Content, DeliveryRecord};
+use pulse_protocol::api::{Delivery, DeliveryState, OrgStatus, Reason, Role};
 use pulse_protocol::ids::{ChannelId, DeliveryId, EventId, RuleId};
 use pulse_protocol::key::AgentKey;
 use pulse_protocol::problem::{Problem, ProblemCode};
@@ -185,7 +185,7 @@ async fn a_channels_secret_is_shown_when_it_is_made_and_never_again() {
     assert_eq!(enabled["enabled"], true);
     let rotated = scene.change(Method::POST, &format!("{path}/rotate-secret"), Value::Null).await;
     assert_ne!(rotated["secret"], made["secret"]);
-    let stored = scene.hub.store.channels.lock()[0].secrets.clone();
+    let stored = scene.hub.store.channels.lock()[0].hidden.signing.clone();
     assert_eq!(stored, [rotated["secret"].as_str().unwrap(), secret], "both sign for a while");
     scene.remove(&path).await;
 }
@@ -226,6 +226,8 @@ async fn a_dead_delivery_is_replayed_under_its_id_and_then_discarded() {
         event_id,
         event_seq: 1,
         event_name: event.clone(),
+        resource: "dev_1".into(),
+        content: Content::about(Reason::Event, "Router"),
         state: DeliveryState::Dead,
         tries: 12,
         next_attempt_at: None,
@@ -239,6 +241,12 @@ async fn a_dead_delivery_is_replayed_under_its_id_and_then_discarded() {
         rule_id,
         channel_id,
         state: DeliveryState::Dead,
+        recipient: None,
+        resource_name: "Router".into(),
+        reason: Reason::Event,
+        suppressed_by: None,
+        alert_id: None,
+        created_at: NOON,
         attempts: vec![],
         next_attempt_at: None,
     };

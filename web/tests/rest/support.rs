@@ -33,6 +33,8 @@ use pulse_protocol::ids::{
 use pulse_protocol::problem::Problem;
 use pulse_web::metrics::Metrics;
 use pulse_web::outbound::egress::Egress;
+use pulse_web::outbound::kind::Kinds;
+use pulse_web::outbound::webhook::WebhookSender;
 use pulse_web::secrets::{hash_secret, new_api_token};
 use pulse_web::socket::limits::{LimitSettings, Limits};
 use pulse_web::{
@@ -381,13 +383,14 @@ impl Hub {
         let accounts = Arc::new(TestAccounts::default());
         let store = Arc::new(TestStore::default());
         let sender = Arc::new(TestSender {
-            verdict: Mutex::new(Verdict::Accepted { status: 200 }),
+            verdict: Mutex::new(Verdict::accepted(Some(200))),
             sent: Mutex::default(),
         });
         let clock = Arc::new(TestClock(AtomicI64::new(NOON.unix_ms())));
         let ready = Arc::new(AtomicBool::new(true));
-        let senders: HashMap<ChannelKind, Arc<dyn Sender>> =
-            HashMap::from([(ChannelKind::Webhook, sender.clone() as Arc<dyn Sender>)]);
+        install_tls();
+        let webhook = WebhookSender::new(Egress::default(), Duration::from_secs(1)).unwrap();
+        let kinds = Kinds::default().with(ChannelKind::Webhook, Arc::new(webhook));
         let registry = Registry::new();
         let homes = DirectoryPorts {
             clock: clock.clone(),
@@ -408,7 +411,8 @@ impl Hub {
             store: store.clone(),
             accounts: accounts.clone(),
             clock: clock.clone(),
-            senders: Arc::new(senders),
+            kinds,
+            sender: sender.clone(),
             settings: Arc::new(WebSettings {
                 public_url: public_url.parse().unwrap(),
                 trusted_proxies: vec![],
@@ -526,9 +530,13 @@ fn serve(state: WebState, configure: fn(&mut web::ServiceConfig)) -> String {
     format!("http://{address}")
 }
 
-fn client() -> Client {
+fn install_tls() {
     static TLS: Once = Once::new();
     TLS.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+}
+
+fn client() -> Client {
+    install_tls();
     Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap()
 }
 

@@ -22,6 +22,7 @@ use pulse_protocol::ids::{AgentId, OrgId, SessionId, TokenId, UserId};
 use pulse_protocol::key::AgentKey;
 use pulse_web::metrics::Metrics;
 use pulse_web::outbound::egress::Egress;
+use pulse_web::outbound::kind::Kinds;
 use pulse_web::secrets::{hash_secret, new_api_token};
 use pulse_web::socket::limits::{LimitSettings, Limits};
 use pulse_web::{Attempts, Passwords, WebSettings, WebState};
@@ -139,7 +140,8 @@ impl Hub {
             store: world.store.clone(),
             accounts: accounts.clone(),
             clock: world.clock.clone(),
-            senders: Arc::default(),
+            kinds: Kinds::default(),
+            sender: Arc::new(Kinds::default()),
             settings: Arc::new(WebSettings {
                 public_url: "https://hub.example".parse().unwrap(),
                 trusted_proxies: vec![],

@@ -193,7 +193,94 @@ since: string,
 /**
  * Why.
  */
-cause: Cause, };
+cause: Cause, 
+/**
+ * Devices nobody can tell of while it is offline.
+ */
+devices_unknown?: number, };
+
+/**
+ * Something that is, or was, wrong with a resource, as one rule sees it.
+ */
+export type Alert = { 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * The rule.
+ */
+rule_id: string, 
+/**
+ * The rule's name.
+ */
+rule_name: string, 
+/**
+ * The agent or device, by its id.
+ */
+resource_id: string, 
+/**
+ * Its name.
+ */
+resource_name: string, 
+/**
+ * Where it is in its life.
+ */
+state: AlertState, 
+/**
+ * Name of the event that says what is wrong.
+ */
+event: string, 
+/**
+ * That event's number.
+ */
+seq: number, 
+/**
+ * Since when.
+ */
+since: string, 
+/**
+ * When it was told.
+ */
+told_at?: string, 
+/**
+ * Why it is not told.
+ */
+held_by?: Suppression, 
+/**
+ * When somebody acknowledged it.
+ */
+acknowledged_at?: string, 
+/**
+ * Who did: a mail address, or `link`.
+ */
+acknowledged_by?: string, 
+/**
+ * When others are told.
+ */
+escalates_at?: string, };
+
+/**
+ * An alert was acknowledged.
+ */
+export type AlertChanged = { 
+/**
+ * The alert.
+ */
+alert_id: string, 
+/**
+ * Name of its resource.
+ */
+name: string, 
+/**
+ * The whole alert.
+ */
+alert: Alert, };
+
+/**
+ * Where an alert is in its life.
+ */
+export type AlertState = "pending" | "firing" | "flapping" | "resolved";
 
 /**
  * An API token, without its secret.
@@ -237,9 +324,13 @@ duration_ms: number,
  */
 outcome: AttemptOutcome, 
 /**
- * The receiver's HTTP status.
+ * The receiver's HTTP status, or the reply code of its mail server.
  */
 status?: number, 
+/**
+ * The beginning of its answer, without secrets; up to 300 characters.
+ */
+answer?: string, 
 /**
  * Why there was no good answer.
  */
@@ -274,7 +365,7 @@ export type ByeReason = "shutdown" | "restart" | "upgrade";
 export type Cause = "connected" | "connection_closed" | "heartbeat_timeout" | "reported" | "agent_offline" | "bye_overdue" | "bye" | "check" | "disabled";
 
 /**
- * A notification channel. Its secrets are never shown.
+ * A channel.
  */
 export type Channel = { 
 /**
@@ -290,7 +381,7 @@ name: string,
  */
 kind: ChannelKind, 
 /**
- * Where it delivers to, by kind.
+ * Where it delivers to, by kind; what is secret in it is masked.
  */
 config: JsonValue, 
 /**
@@ -300,7 +391,19 @@ enabled: boolean,
 /**
  * How well it delivers.
  */
-health: ChannelHealth, };
+health: ChannelHealth, 
+/**
+ * Seconds to wait after the first, second, … failed attempt; the hub's own schedule when absent.
+ */
+retry_schedule_s?: Array<number>, 
+/**
+ * Since when every attempt failed.
+ */
+failing_since?: string, 
+/**
+ * Nothing is sent before this, because too many attempts failed or the receiver asked for it.
+ */
+paused_until?: string, };
 
 /**
  * A channel was made or changed.
@@ -318,6 +421,51 @@ name: string,
  * The whole channel, without secrets.
  */
 channel: Channel, };
+
+/**
+ * The answer to a new channel, or to a rotated secret.
+ */
+export type ChannelCreated = { 
+/**
+ * The signing secret of a webhook; never shown again.
+ */
+secret?: string, 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * What it is.
+ */
+kind: ChannelKind, 
+/**
+ * Where it delivers to, by kind; what is secret in it is masked.
+ */
+config: JsonValue, 
+/**
+ * Whether it delivers.
+ */
+enabled: boolean, 
+/**
+ * How well it delivers.
+ */
+health: ChannelHealth, 
+/**
+ * Seconds to wait after the first, second, … failed attempt; the hub's own schedule when absent.
+ */
+retry_schedule_s?: Array<number>, 
+/**
+ * Since when every attempt failed.
+ */
+failing_since?: string, 
+/**
+ * Nothing is sent before this, because too many attempts failed or the receiver asked for it.
+ */
+paused_until?: string, };
 
 /**
  * How well a channel delivers.
@@ -347,12 +495,20 @@ current: ChannelHealth,
 /**
  * Why.
  */
-reason: string | null, };
+reason: string | null, 
+/**
+ * Since when every attempt failed.
+ */
+failing_since?: string, 
+/**
+ * Nothing is sent before this.
+ */
+paused_until?: string, };
 
 /**
  * Where a channel delivers to.
  */
-export type ChannelKind = "webhook";
+export type ChannelKind = "webhook" | "email" | "slack" | "teams" | "discord" | "telegram" | "pagerduty" | "ntfy";
 
 /**
  * A channel was removed.
@@ -708,7 +864,7 @@ code: string,
 message: string, };
 
 /**
- * One message to one channel.
+ * One message to one receiver.
  */
 export type Delivery = { 
 /**
@@ -736,9 +892,33 @@ rule_id: string,
  */
 channel_id: string, 
 /**
+ * The mail address it goes to, where the channel has several.
+ */
+recipient?: string, 
+/**
+ * Name of what it is about.
+ */
+resource_name: string, 
+/**
+ * Why it is sent.
+ */
+reason: Reason, 
+/**
+ * Why it is not.
+ */
+suppressed_by?: Suppression, 
+/**
+ * The alert it belongs to.
+ */
+alert_id?: string, 
+/**
  * Where it is in its life.
  */
 state: DeliveryState, 
+/**
+ * When it was called for.
+ */
+created_at: string, 
 /**
  * What was tried.
  */
@@ -776,6 +956,18 @@ event_id: string,
  * That event's name.
  */
 event_type: string, 
+/**
+ * Name of what it is about.
+ */
+resource_name: string, 
+/**
+ * Why it is sent.
+ */
+reason: Reason, 
+/**
+ * Why it is not.
+ */
+suppressed_by?: Suppression, 
 /**
  * Where it is in its life.
  */
@@ -1007,6 +1199,19 @@ export type DiscoveryMethod = "arp" | "mdns" | "ssdp" | "snmp" | "icmp";
 export type EphemeralName = "scan.progress" | "agent.heartbeat" | "delivery.attempt";
 
 /**
+ * Who is told next when nobody acknowledges an alert.
+ */
+export type Escalation = { 
+/**
+ * Seconds after the alert was sent: 60 to 86,400.
+ */
+after_s: number, 
+/**
+ * Channels of the org, at least one.
+ */
+channel_ids: Array<string>, };
+
+/**
  * One event as the journal page and the dashboards show it.
  */
 export type Event = { 
@@ -1034,7 +1239,7 @@ data: Record<string, unknown>, };
 /**
  * One thing that became true, with its payload.
  */
-export type EventBody = { "event": "agent.enrolled", "data": AgentChanged } | { "event": "agent.online", "data": AgentStatus } | { "event": "agent.offline", "data": AgentStatus } | { "event": "agent.updated", "data": AgentChanged } | { "event": "agent.removed", "data": AgentRemovedData } | { "event": "device.discovered", "data": DeviceChanged } | { "event": "device.online", "data": DeviceStatusChanged } | { "event": "device.offline", "data": DeviceStatusChanged } | { "event": "device.degraded", "data": DeviceStatusChanged } | { "event": "device.unknown", "data": DeviceStatusChanged } | { "event": "device.updated", "data": DeviceChanged } | { "event": "device.removed", "data": DeviceRemovedData } | { "event": "scan.started", "data": ScanChanged } | { "event": "scan.completed", "data": ScanChanged } | { "event": "scan.failed", "data": ScanChanged } | { "event": "command.issued", "data": CommandChanged } | { "event": "command.delivered", "data": CommandChanged } | { "event": "command.succeeded", "data": CommandChanged } | { "event": "command.failed", "data": CommandChanged } | { "event": "command.expired", "data": CommandChanged } | { "event": "delivery.queued", "data": DeliveryChanged } | { "event": "delivery.delivered", "data": DeliveryChanged } | { "event": "delivery.retrying", "data": DeliveryChanged } | { "event": "delivery.dead", "data": DeliveryChanged } | { "event": "delivery.discarded", "data": DeliveryChanged } | { "event": "channel.created", "data": ChannelChanged } | { "event": "channel.updated", "data": ChannelChanged } | { "event": "channel.healthy", "data": ChannelHealthChanged } | { "event": "channel.degraded", "data": ChannelHealthChanged } | { "event": "channel.disabled", "data": ChannelHealthChanged } | { "event": "channel.removed", "data": ChannelRemovedData } | { "event": "org.updated", "data": OrgChanged } | { "event": "org.suspended", "data": OrgChanged } | { "event": "org.cancelled", "data": OrgChanged } | { "event": "org.reactivated", "data": OrgChanged };
+export type EventBody = { "event": "agent.enrolled", "data": AgentChanged } | { "event": "agent.online", "data": AgentStatus } | { "event": "agent.offline", "data": AgentStatus } | { "event": "agent.updated", "data": AgentChanged } | { "event": "agent.removed", "data": AgentRemovedData } | { "event": "device.discovered", "data": DeviceChanged } | { "event": "device.online", "data": DeviceStatusChanged } | { "event": "device.offline", "data": DeviceStatusChanged } | { "event": "device.degraded", "data": DeviceStatusChanged } | { "event": "device.unknown", "data": DeviceStatusChanged } | { "event": "device.updated", "data": DeviceChanged } | { "event": "device.removed", "data": DeviceRemovedData } | { "event": "scan.started", "data": ScanChanged } | { "event": "scan.completed", "data": ScanChanged } | { "event": "scan.failed", "data": ScanChanged } | { "event": "command.issued", "data": CommandChanged } | { "event": "command.delivered", "data": CommandChanged } | { "event": "command.succeeded", "data": CommandChanged } | { "event": "command.failed", "data": CommandChanged } | { "event": "command.expired", "data": CommandChanged } | { "event": "delivery.queued", "data": DeliveryChanged } | { "event": "delivery.delivered", "data": DeliveryChanged } | { "event": "delivery.retrying", "data": DeliveryChanged } | { "event": "delivery.dead", "data": DeliveryChanged } | { "event": "delivery.suppressed", "data": DeliveryChanged } | { "event": "delivery.superseded", "data": DeliveryChanged } | { "event": "delivery.discarded", "data": DeliveryChanged } | { "event": "alert.acknowledged", "data": AlertChanged } | { "event": "maintenance.started", "data": MaintenanceChanged } | { "event": "maintenance.ended", "data": MaintenanceChanged } | { "event": "channel.created", "data": ChannelChanged } | { "event": "channel.updated", "data": ChannelChanged } | { "event": "channel.healthy", "data": ChannelHealthChanged } | { "event": "channel.degraded", "data": ChannelHealthChanged } | { "event": "channel.disabled", "data": ChannelHealthChanged } | { "event": "channel.removed", "data": ChannelRemovedData } | { "event": "org.updated", "data": OrgChanged } | { "event": "org.suspended", "data": OrgChanged } | { "event": "org.cancelled", "data": OrgChanged } | { "event": "org.reactivated", "data": OrgChanged };
 
 /**
  * One fault of a body.
@@ -1052,6 +1257,33 @@ code: string,
  * What to write instead.
  */
 message: string, };
+
+/**
+ * Which resources a rule or a maintenance window is about. Every list that is not empty must name the event's
+ * resource; an event without such a resource passes no list.
+ */
+export type Filters = { 
+/**
+ * Agents, and the devices they watch.
+ */
+agent_ids?: Array<string>, 
+/**
+ * Devices.
+ */
+device_ids?: Array<string>, 
+/**
+ * Segments: their scans and the devices in them.
+ */
+segment_ids?: Array<string>, 
+/**
+ * Categories of devices.
+ */
+category_ids?: Array<string>, };
+
+/**
+ * How the alerts of one rule are put together.
+ */
+export type Grouping = "none" | "agent" | "digest";
 
 /**
  * A sign of life. Any frame counts as life; this one says how the agent is.
@@ -1163,6 +1395,72 @@ mem_pct: number,
  * One-minute load average.
  */
 load1: number, };
+
+/**
+ * A maintenance window opened or closed.
+ */
+export type MaintenanceChanged = { 
+/**
+ * The window.
+ */
+window_id: string, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * When it closes; none for one that closed.
+ */
+ends_at?: string, };
+
+/**
+ * A maintenance window: what happens in it is not told, and told after it if it is still so.
+ */
+export type MaintenanceWindow = { 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * What it is about; the whole org when empty.
+ */
+filters: Filters, 
+/**
+ * When it opens, the first time.
+ */
+starts_at: string, 
+/**
+ * When it closes, the first time.
+ */
+ends_at: string, 
+/**
+ * In which time zone it comes back: a name of the IANA database.
+ */
+timezone: string, 
+/**
+ * How often it comes back; once only when absent.
+ */
+recurrence?: Recurrence, 
+/**
+ * Days of the week on which a weekly one opens, 1 for Monday to 7 for Sunday.
+ */
+days?: Array<number>, 
+/**
+ * When it comes back for the last time.
+ */
+until?: string, 
+/**
+ * Whether it is open now.
+ */
+open: boolean, 
+/**
+ * When it opens or closes next; none when it is over.
+ */
+next_change_at?: string, };
 
 /**
  * Who is signed in.
@@ -1318,6 +1616,68 @@ export type Plan = "trial" | "starter" | "unlimited";
 export type Platform = "linux" | "macos" | "windows";
 
 /**
+ * What a rule would have told.
+ */
+export type Preview = { 
+/**
+ * From here on the journal was read.
+ */
+from: string, 
+/**
+ * Up to here.
+ */
+to: string, 
+/**
+ * Events read.
+ */
+events: number, 
+/**
+ * Whether there were more events than a preview reads; then `from` is later than asked for.
+ */
+truncated: boolean, 
+/**
+ * Messages it would have sent.
+ */
+sent: number, 
+/**
+ * Messages it would have held back.
+ */
+suppressed: number, 
+/**
+ * The latest 200 of both, newest first.
+ */
+items: Array<PreviewItem>, };
+
+/**
+ * One message of a preview.
+ */
+export type PreviewItem = { 
+/**
+ * When it would have been sent.
+ */
+at: string, 
+/**
+ * The event it is about.
+ */
+event: string, 
+/**
+ * That event's number.
+ */
+seq: number, 
+/**
+ * The resource's name.
+ */
+resource_name: string, 
+/**
+ * Why it would have been sent.
+ */
+reason: Reason, 
+/**
+ * Why it would not.
+ */
+suppressed?: Suppression, };
+
+/**
  * The body of every error answer.
  */
 export type Problem = { 
@@ -1364,6 +1724,37 @@ current?: number, };
 export type ProblemCode = "unauthenticated" | "forbidden" | "org_required" | "org_suspended" | "org_cancelled" | "agent_disabled" | "not_found" | "method_not_allowed" | "conflict" | "limit_reached" | "validation_failed" | "malformed_json" | "bad_request" | "payload_too_large" | "unsupported_media_type" | "rate_limited" | "delivery_failed" | "internal" | "unavailable";
 
 /**
+ * A time of every day, or of some days, in which a rule keeps still.
+ */
+export type QuietHours = { 
+/**
+ * `HH:MM`, when they begin.
+ */
+from: string, 
+/**
+ * `HH:MM`, when they end; on the next day if that is not after `from`.
+ */
+to: string, 
+/**
+ * A name of the IANA database, such as `Europe/Berlin`.
+ */
+timezone: string, 
+/**
+ * Days on which they begin, 1 for Monday to 7 for Sunday; every day when absent or empty.
+ */
+days?: Array<number>, };
+
+/**
+ * Why a message is sent.
+ */
+export type Reason = "event" | "alert" | "recovery" | "escalation" | "flapping" | "digest";
+
+/**
+ * How often a maintenance window comes back.
+ */
+export type Recurrence = "daily" | "weekly";
+
+/**
  * Results of checks, oldest first.
  */
 export type Report = { 
@@ -1399,6 +1790,10 @@ id: string,
  */
 name: string, 
 /**
+ * What it is for.
+ */
+description?: string, 
+/**
  * Which events call for a delivery.
  */
 event_types: Array<string>, 
@@ -1406,6 +1801,34 @@ event_types: Array<string>,
  * To which channels.
  */
 channel_ids: Array<string>, 
+/**
+ * Which resources it is about; all when empty.
+ */
+filters: Filters, 
+/**
+ * Seconds in which a resource is told of once.
+ */
+cooldown_s: number, 
+/**
+ * Seconds that something must be wrong before it is told.
+ */
+min_duration_s: number, 
+/**
+ * How its alerts are put together.
+ */
+grouping: Grouping, 
+/**
+ * Whether a resource that changes to and fro is told of once.
+ */
+flap_detection: boolean, 
+/**
+ * When it keeps still.
+ */
+quiet_hours?: QuietHours, 
+/**
+ * Who is told next.
+ */
+escalation?: Escalation, 
 /**
  * Whether it is applied.
  */
@@ -1689,6 +2112,11 @@ channels: Array<Channel>,
  * How many there are of what.
  */
 counts: Counts, };
+
+/**
+ * Why a message is not sent.
+ */
+export type Suppression = "cooldown" | "flapping" | "maintenance" | "quiet_hours" | "not_told" | "recipient" | "mail_not_configured";
 
 /**
  * What a TLS check saw.

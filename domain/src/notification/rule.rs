@@ -33,6 +33,7 @@ mod tests {
     use pulse_protocol::ids::RuleId;
 
     use super::*;
+    use crate::record::RuleSettings;
 
     #[test]
     fn only_an_enabled_rule_of_that_name_and_a_worthy_event_call_for_deliveries() {
@@ -42,6 +43,7 @@ mod tests {
             name: "night".to_owned(),
             event_types: vec!["agent.offline".to_owned(), "delivery.dead".to_owned()],
             channel_ids: vec![channel],
+            settings: RuleSettings::default(),
             enabled: true,
             created_at: Timestamp::from_unix_ms(0),
         };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::outbound::egress::Egress;
+use crate::outbound::kind::Checked;
 
 /// Longest URL: what every receiver and proxy takes.
 const URL_CHARS_MAX: usize = 2_048;
@@ -31,19 +32,49 @@ const RESERVED: &[&str] = &[
 /// Beginnings of the names of headers that the hub sets.
 const RESERVED_PREFIXES: &[&str] = &["content-", "webhook-"];
 
-/// The configuration in the form that is stored: known fields alone.
-///
-/// # Errors
-///
-/// Every fault, each with the path of its field.
-pub(crate) fn validated(config: &Value, egress: &Egress) -> Result<Value, Vec<FieldError>> {
-    let config: WebhookConfig = serde_path_to_error::deserialize(config).map_err(|error| {
+/// What stands for the value of a header where it is shown.
+const MASK: &str = "********";
+
+/// Checks a configuration; see [`super::Kind::check`].
+pub(super) fn checked(
+    given: &Value,
+    stored: Option<&Value>,
+    egress: &Egress,
+) -> Result<Checked, Vec<FieldError>> {
+    let mut config = read(given)?;
+    let stored: Option<WebhookConfig> =
+        stored.and_then(|stored| serde_json::from_value(stored.clone()).ok());
+    for (name, value) in &mut config.headers {
+        let kept = stored.as_ref().and_then(|stored| stored.headers.get(name));
+        if let (MASK, Some(kept)) = (value.as_str(), kept) {
+            value.clone_from(kept);
+        }
+    }
+    let faults = faults(&config, egress);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let whole = json(&config)?;
+    config.headers.values_mut().for_each(|value| MASK.clone_into(value));
+    Ok(Checked { shown: json(&config)?, whole })
+}
+
+fn json(config: &WebhookConfig) -> Result<Value, Vec<FieldError>> {
+    serde_json::to_value(config)
+        .map_err(|error| vec![FieldError::new("config", "invalid", error.to_string())])
+}
+
+fn read(config: &Value) -> Result<WebhookConfig, Vec<FieldError>> {
+    serde_path_to_error::deserialize(config).map_err(|error| {
         let field = match error.path().to_string() {
             path if path == "." => "config".to_owned(),
             path => format!("config.{path}"),
         };
         vec![FieldError::new(field, "invalid", error.inner().to_string())]
-    })?;
+    })
+}
+
+fn faults(config: &WebhookConfig, egress: &Egress) -> Vec<FieldError> {
     let mut faults = Vec::new();
     faults.extend(
         url_fault(&config.url, egress)
@@ -57,11 +88,7 @@ pub(crate) fn validated(config: &Value, egress: &Egress) -> Result<Value, Vec<Fi
             FieldError::new(format!("config.headers.{name}"), code, message)
         }));
     }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    serde_json::to_value(config)
-        .map_err(|error| vec![FieldError::new("config", "invalid", error.to_string())])
+    faults
 }
 
 type Fault = (&'static str, &'static str);
@@ -111,7 +138,7 @@ mod tests {
     use super::*;
 
     fn faults(config: Value) -> Vec<(String, String)> {
-        let faults = validated(&config, &Egress::default()).err().unwrap_or_default();
+        let faults = checked(&config, None, &Egress::default()).err().unwrap_or_default();
         faults.into_iter().map(|fault| (fault.field, fault.code)).collect()
     }
 
@@ -119,9 +146,25 @@ mod tests {
     fn a_good_configuration_is_stored_without_what_is_unknown() {
         let config =
             json!({"url": "https://example.com/hook?a=b", "headers": {"X-Api": "1"}, "other": 1});
+        let checked = checked(&config, None, &Egress::default()).unwrap();
         assert_eq!(
-            validated(&config, &Egress::default()).unwrap(),
+            checked.whole,
             json!({"url": "https://example.com/hook?a=b", "headers": {"X-Api": "1"}}),
+        );
+        assert_eq!(
+            checked.shown,
+            json!({"url": "https://example.com/hook?a=b", "headers": {"X-Api": MASK}}),
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_sent_as_it_is_shown_is_kept() {
+        let stored = json!({"url": "https://example.com/a", "headers": {"X-Api": "1", "X-B": "2"}});
+        let given = json!({"url": "https://example.com/b", "headers": {"X-Api": MASK, "X-B": "3"}});
+        let checked = checked(&given, Some(&stored), &Egress::default()).unwrap();
+        assert_eq!(
+            checked.whole,
+            json!({"url": "https://example.com/b", "headers": {"X-Api": "1", "X-B": "3"}}),
         );
     }
 
