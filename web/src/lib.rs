@@ -19,6 +19,7 @@ pub mod error;
 mod events;
 mod headers;
 mod health;
+pub mod links;
 pub mod metrics;
 mod orgs;
 pub mod outbound;

@@ -69,7 +69,11 @@ impl Verdict {
     /// It is gone for good (410).
     #[must_use]
     pub fn gone() -> Self {
-        Self::failed(AttemptOutcome::Gone, Some(410), "410 Gone: the receiver is gone for good".to_owned())
+        Self::failed(
+            AttemptOutcome::Gone,
+            Some(410),
+            "410 Gone: the receiver is gone for good".to_owned(),
+        )
     }
 
     /// The same, with the beginning of the receiver's answer.
