@@ -15,11 +15,8 @@ use pulse_actors::directory::{Directory, DirectoryPorts};
 use pulse_actors::ports::{Accounts, Clock, OrgStore, Sender, SystemClock};
 use pulse_domain::org::Liveness;
 use pulse_protocol::Timestamp;
-use pulse_protocol::api::ChannelKind;
 use pulse_store::{Database, JournalOptions, JournalWriter, Retention};
 use pulse_web::outbound::egress::Egress;
-use pulse_web::outbound::kind::Kinds;
-use pulse_web::outbound::webhook::WebhookSender;
 use pulse_web::socket::limits::{LimitSettings, Limits};
 use pulse_web::{WebSettings, WebState};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,8 +26,6 @@ use crate::cluster::{ClusterTask, Joining};
 use crate::config::{Config, Tls};
 use crate::metrics;
 
-/// A receiver has this long to answer.
-const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Nudges that were lost are made up for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Settings written by the command line reach a live hub within this.
@@ -113,8 +108,7 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     metrics::process(&registry, journal.clone())?;
 
     let egress = Egress::allowing(&config.server.egress_allow);
-    let webhook = WebhookSender::new(egress.clone(), WEBHOOK_TIMEOUT)?;
-    let kinds = Kinds::default().with(ChannelKind::Webhook, Arc::new(webhook));
+    let kinds = crate::kinds::all(config, &egress)?;
     let sender: Arc<dyn Sender> = Arc::new(kinds.clone());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn OrgStore> = Arc::new(database.clone());

@@ -8,6 +8,7 @@ mod config;
 mod copy;
 mod database;
 mod demo;
+mod kinds;
 mod metrics;
 mod telemetry;
 
