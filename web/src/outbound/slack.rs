@@ -108,11 +108,12 @@ fn button(id: &str, label: &str, link: &str, style: Option<&str>) -> Value {
     button
 }
 
-/// Slack says `ok`, and nothing else, when it has taken a message.
+/// Slack says `ok`, and nothing else, when it has taken a message. The status of a refusal says what it means: 404 for
+/// a webhook that was removed, 410 for a channel that was archived.
 fn judge(answer: &Answer) -> Verdict {
     match answer.text.trim() {
         "ok" if answer.status.is_success() => answer.accepted(),
-        "no_service" | "no_team" | "channel_is_archived" => answer.gone(),
+        "channel_is_archived" => answer.gone(),
         "rate_limited" | "rollup_error" => answer.retry(),
         _ if answer.status.is_success() => answer.permanent(),
         _ => answer.verdict(),
