@@ -16,7 +16,9 @@ use pulse_actors::ports::{Accounts, Clock, OrgStore, Sender, SystemClock};
 use pulse_domain::org::Liveness;
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::ChannelKind;
+use pulse_store::seal::SecretKey;
 use pulse_store::{Database, JournalOptions, JournalWriter, Retention};
+use pulse_web::links::Links;
 use pulse_web::outbound::egress::Egress;
 use pulse_web::outbound::kind::Kinds;
 use pulse_web::outbound::webhook::WebhookSender;
@@ -167,11 +169,19 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
             frames: config.limits.frames.map(|rate| (rate.per_second, rate.burst)),
             unacked_frames: config.limits.unacked_frames,
         })),
+        links: links(config)?,
         ready: Arc::new(AtomicBool::new(false)),
     };
     let keep_events = config.storage.retention.events;
     let retention = Retention { database: database.clone(), keep_events, batch: PRUNE_BATCH };
     Ok(Hub { state, database, journal, retention, cluster })
+}
+
+/// Links in messages, signed with what is derived from the secret keys.
+fn links(config: &Config) -> anyhow::Result<Links> {
+    let keys = config.secret_keys.load_or_create()?;
+    let keys = keys.iter().map(SecretKey::of_links).collect();
+    Ok(Links::new(config.server.public_url.clone(), keys))
 }
 
 fn cores() -> usize {

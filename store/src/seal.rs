@@ -20,6 +20,7 @@ const NONCE_BYTES: usize = 24;
 pub struct SecretKey {
     id: String,
     cipher: XChaCha20Poly1305,
+    links: [u8; 32],
 }
 
 /// A text that is no key.
@@ -31,8 +32,18 @@ impl SecretKey {
     /// The key with these bytes.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
-        let digest = Sha256::new().chain_update(b"pulse key id").chain_update(bytes).finalize();
-        Self { id: hex::encode(&digest[..4]), cipher: XChaCha20Poly1305::new(bytes.into()) }
+        let derived = |what: &[u8]| Sha256::new().chain_update(what).chain_update(bytes).finalize();
+        Self {
+            id: hex::encode(&derived(b"pulse key id")[..4]),
+            cipher: XChaCha20Poly1305::new(bytes.into()),
+            links: derived(b"pulse key of links").into(),
+        }
+    }
+
+    /// What signs links that act without a sign-in. It says nothing of the key itself.
+    #[must_use]
+    pub const fn of_links(&self) -> [u8; 32] {
+        self.links
     }
 
     /// Reads 32 bytes in base64.
