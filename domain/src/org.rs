@@ -10,15 +10,19 @@
 //! - **O3** Whatever an input changed is in its batch: loading the tables gives this memory.
 
 mod agents;
+mod alerts;
 mod deliveries;
 mod devices;
 mod fold;
 mod load;
 mod reports;
 mod requests;
+mod rules;
 mod scans;
 mod step;
+mod subjects;
 mod view;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -29,16 +33,17 @@ use pulse_protocol::agent::{
 };
 use pulse_protocol::api::Attempt;
 use pulse_protocol::ids::{
-    AgentId, ChannelId, CheckId, CommandId, DeviceId, OrgId, RuleId, ScanId, SegmentId,
+    AgentId, ChannelId, CheckId, CommandId, DeviceId, OrgId, RuleId, ScanId, SegmentId, WindowId,
 };
 use pulse_protocol::status::Cause;
 use uuid::Uuid;
 
 use crate::device::DeviceState;
+use crate::notification::board::Board;
 use crate::presence::{ConnectionId, Presence};
 use crate::record::{
     AgentRecord, Batch, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, OrgRecord,
-    RuleRecord, ScanRecord, SegmentRecord, Standing,
+    RuleRecord, ScanRecord, SegmentRecord, Standing, WindowRecord,
 };
 use crate::request::{Refusal, Reply, Request};
 use crate::sequence::Window;
@@ -77,6 +82,9 @@ pub struct Org {
     commands: BTreeMap<CommandId, CommandRecord>,
     channels: BTreeMap<ChannelId, ChannelRecord>,
     rules: BTreeMap<RuleId, RuleRecord>,
+    /// What the rules remember of what they told.
+    board: Board,
+    windows: BTreeMap<WindowId, WindowRecord>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -255,7 +263,20 @@ impl Org {
             .commands
             .values()
             .filter_map(|command| crate::command::expires_at(command.state, command.deadline));
-        presences.chain(commands).min()
+        let windows = self.windows.values().filter_map(|window| window.next_change_at);
+        presences.chain(commands).chain(windows).chain(self.next_alert_at()).min()
+    }
+
+    /// When a rule has something to do next.
+    #[must_use]
+    pub fn next_alert_at(&self) -> Option<Timestamp> {
+        self.board.next_due_at()
+    }
+
+    /// A rule as it is now: what it called for is sent only while it stands.
+    #[must_use]
+    pub fn rule(&self, rule_id: RuleId) -> Option<&RuleRecord> {
+        self.rules.get(&rule_id)
     }
 
     /// Takes one input. Total: there is an answer to everything.

@@ -15,8 +15,10 @@ pub enum Permission {
     ManageAgents,
     /// Add, change and remove devices and their checks.
     ManageDevices,
-    /// Change channels and rules; test channels; replay and discard deliveries.
+    /// Change channels, rules and maintenance windows; test channels; replay and discard deliveries.
     ManageChannels,
+    /// Say that somebody looks after an alert.
+    AcknowledgeAlerts,
 }
 
 impl Permission {
@@ -28,6 +30,7 @@ impl Permission {
         Self::ManageAgents,
         Self::ManageDevices,
         Self::ManageChannels,
+        Self::AcknowledgeAlerts,
     ];
 
     /// Whether a member with this role has this right.
@@ -35,7 +38,9 @@ impl Permission {
     pub const fn is_given_to(self, role: Role) -> bool {
         match self {
             Self::View => true,
-            Self::ManageDevices => matches!(role, Role::Owner | Role::Admin | Role::Editor),
+            Self::ManageDevices | Self::AcknowledgeAlerts => {
+                matches!(role, Role::Owner | Role::Admin | Role::Editor)
+            }
             Self::ViewBilling | Self::ManageOrg | Self::ManageAgents | Self::ManageChannels => {
                 matches!(role, Role::Owner | Role::Admin)
             }

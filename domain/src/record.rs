@@ -9,14 +9,16 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CommandKind;
 use pulse_protocol::api::{Attempt, CommandState, OrgStatus, Plan, ScanState};
 use pulse_protocol::ids::{
-    AgentId, CategoryId, ChannelId, CheckId, CommandId, DeliveryId, DeviceId, EventId, OrgId,
-    RuleId, ScanId, SegmentId,
+    AgentId, AlertId, CategoryId, ChannelId, CheckId, CommandId, DeliveryId, DeviceId, EventId,
+    OrgId, RuleId, ScanId, SegmentId, WindowId,
 };
 use pulse_protocol::status::{AgentState, CheckKind, DeviceStatus, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::notification::board::AlertRecord;
 pub use crate::notification::record::*;
+pub use crate::notification::window::{WindowRecord, WindowSettings};
 
 /// SHA-256 of a secret; the secret itself is never stored.
 pub type SecretHash = [u8; 32];
@@ -336,6 +338,14 @@ pub enum Write {
     /// Deletes the rule.
     RuleRemoved(RuleId),
     /// Upsert.
+    Alert(AlertRecord),
+    /// Deletes the alert.
+    AlertRemoved(AlertId),
+    /// Upsert.
+    Window(WindowRecord),
+    /// Deletes the maintenance window.
+    WindowRemoved(WindowId),
+    /// Upsert.
     Delivery(DeliveryRecord),
     /// Insert.
     Attempt(DeliveryId, Attempt),
@@ -389,4 +399,8 @@ pub struct OrgImage {
     pub channels: Vec<ChannelRecord>,
     /// Its rules.
     pub rules: Vec<RuleRecord>,
+    /// What its rules remember.
+    pub alerts: Vec<AlertRecord>,
+    /// Its maintenance windows.
+    pub windows: Vec<WindowRecord>,
 }

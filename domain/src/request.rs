@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
+use pulse_protocol::Timestamp;
 use pulse_protocol::api::{
-    Agent, AgentPatch, Channel, ChannelPatch, Command, Device, DevicePatch, NewChannel, NewCommand,
-    NewDevice, NewRule, Org, OrgPatch, Rule, RulePatch, Scan, Segment, Usage,
+    Agent, AgentPatch, Alert, AlertState, Channel, ChannelPatch, Command, Device, DevicePatch,
+    MaintenanceWindow, MaintenanceWindowPatch, NewChannel, NewCommand, NewDevice,
+    NewMaintenanceWindow, NewRule, Org, OrgPatch, Rule, RulePatch, Scan, Segment, Usage,
 };
 use pulse_protocol::ids::{
-    AgentId, ChannelId, CommandId, DeliveryId, DeviceId, RuleId, ScanId, SegmentId,
+    AgentId, AlertId, ChannelId, CommandId, DeliveryId, DeviceId, RuleId, ScanId, SegmentId,
+    WindowId,
 };
 use pulse_protocol::problem::FieldError;
 use serde::{Deserialize, Serialize};
@@ -92,6 +95,19 @@ pub enum Request {
     ReplayDelivery(DeliveryRecord),
     /// Gives an unfinished delivery up, as it is stored now.
     DiscardDelivery(DeliveryRecord),
+    /// Notes that somebody looks after an alert.
+    AcknowledgeAlert {
+        /// The alert.
+        alert_id: AlertId,
+        /// A mail address, or `link`.
+        by: String,
+    },
+    /// Adds a maintenance window.
+    AddWindow(WindowId, NewMaintenanceWindow),
+    /// Changes a maintenance window.
+    PatchWindow(WindowId, MaintenanceWindowPatch),
+    /// Removes a maintenance window.
+    RemoveWindow(WindowId),
 }
 
 /// A question. Lists are in the order of their ids, after `after`, at most `limit` long.
@@ -151,6 +167,28 @@ pub enum Query {
         /// Longest answer.
         limit: usize,
     },
+    /// One alert.
+    Alert(AlertId),
+    /// Alerts that are not forgotten yet.
+    Alerts {
+        /// Only those in this state.
+        state: Option<AlertState>,
+        /// The last of the page before.
+        after: Option<AlertId>,
+        /// Longest answer.
+        limit: usize,
+    },
+    /// One maintenance window, as it is at an instant.
+    Window(WindowId, Timestamp),
+    /// Maintenance windows, as they are at an instant.
+    Windows {
+        /// The instant.
+        at: Timestamp,
+        /// The last of the page before.
+        after: Option<WindowId>,
+        /// Longest answer.
+        limit: usize,
+    },
 }
 
 /// The answer, once everything it tells is durable.
@@ -180,6 +218,14 @@ pub enum Reply {
     Rule(Box<Rule>),
     /// Rules.
     Rules(Vec<Rule>),
+    /// One alert.
+    Alert(Box<Alert>),
+    /// Alerts.
+    Alerts(Vec<Alert>),
+    /// One maintenance window.
+    Window(Box<MaintenanceWindow>),
+    /// Maintenance windows.
+    Windows(Vec<MaintenanceWindow>),
     /// One command.
     Command(Box<Command>),
     /// A delivery was changed; read it from the store.

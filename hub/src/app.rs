@@ -16,6 +16,7 @@ use pulse_actors::ports::{Accounts, Clock, OrgStore, Sender, SystemClock};
 use pulse_domain::org::Liveness;
 use pulse_protocol::Timestamp;
 use pulse_store::{Database, JournalOptions, JournalWriter, Retention};
+use pulse_web::links::Links;
 use pulse_web::outbound::egress::Egress;
 use pulse_web::socket::limits::{LimitSettings, Limits};
 use pulse_web::{WebSettings, WebState};
@@ -161,6 +162,7 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
             frames: config.limits.frames.map(|rate| (rate.per_second, rate.burst)),
             unacked_frames: config.limits.unacked_frames,
         })),
+        links: crate::kinds::links(config)?,
         ready: Arc::new(AtomicBool::new(false)),
     };
     let keep_events = config.storage.retention.events;

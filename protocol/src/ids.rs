@@ -131,7 +131,7 @@ ids! {
     /// Something wrong with a resource, as one rule sees it.
     AlertId = "alr", AlertTag;
     /// A maintenance window.
-    WindowId = "mwn", WindowTag;
+    WindowId = "mnt", WindowTag;
     /// A command to an agent.
     CommandId = "cmd", CommandTag;
     /// One event of a journal.

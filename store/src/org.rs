@@ -18,8 +18,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::entity::{
-    agent, channel, command, device, device_state, event, head, org, position, presence, rule,
-    scan, segment,
+    agent, alert, channel, command, device, device_state, event, head, maintenance_window, org,
+    position, presence, rule, scan, segment,
 };
 use crate::error::failed;
 use crate::record::{Record, command_view, number, read_all, read_event, stored};
@@ -82,7 +82,37 @@ impl Database {
             commands: self.records::<CommandRecord>(db, commands).await?,
             channels: all!(channel).await?,
             rules: all!(rule).await?,
+            alerts: all!(alert).await?,
+            windows: all!(maintenance_window).await?,
         }))
+    }
+
+    /// The number of the org's first event at or after `since`. Numbers grow with time, and only they are indexed: an
+    /// index of times would cost every commit, and this is asked for seldom.
+    async fn first_event_since(
+        &self,
+        org_id: OrgId,
+        since: Timestamp,
+    ) -> Result<Option<i64>, StoreError> {
+        let (oldest, newest) = self.event_range(org_id).await?;
+        let (mut low, mut high) = (stored(oldest, "event")?, stored(newest, "event")? + 1);
+        let end = high;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let at: Option<i64> = event::Entity::find_by_id((org_id.uuid(), middle))
+                .select_only()
+                .column(event::Column::At)
+                .into_tuple()
+                .one(&self.reader())
+                .await
+                .map_err(failed)?;
+            match at {
+                Some(at) if at >= since.unix_ms() => high = middle,
+                // Older, or deleted meanwhile because it is.
+                _ => low = middle + 1,
+            }
+        }
+        Ok((low < end && newest > 0).then_some(low))
     }
 
     /// Running scans and the latest that ended, in the order they began.
@@ -143,10 +173,16 @@ impl OrgStore for Database {
             .filter(presence::Column::State.eq(AgentState::Online.as_str()));
         let scanning = scan::Entity::find().filter(scan::Column::OpenSince.is_not_null());
         let commanded = command::Entity::find().filter(command::Column::OpenSince.is_not_null());
+        let alerting = alert::Entity::find().filter(alert::Column::DueAt.is_not_null());
+        let maintained = maintenance_window::Entity::find()
+            .filter(maintenance_window::Column::NextChangeAt.is_not_null());
         let mut orgs = BTreeSet::new();
         orgs.extend(self.orgs_of(online, presence::Column::OrgId).await.map_err(failed)?);
         orgs.extend(self.orgs_of(scanning, scan::Column::OrgId).await.map_err(failed)?);
         orgs.extend(self.orgs_of(commanded, command::Column::OrgId).await.map_err(failed)?);
+        orgs.extend(self.orgs_of(alerting, alert::Column::OrgId).await.map_err(failed)?);
+        let of_window = maintenance_window::Column::OrgId;
+        orgs.extend(self.orgs_of(maintained, of_window).await.map_err(failed)?);
         Ok(orgs.into_iter().map(OrgId::from_uuid).collect())
     }
 
@@ -179,6 +215,26 @@ impl OrgStore for Database {
             .limit(u64::from(limit));
         let rows = events.all(&self.reader()).await.map_err(failed)?;
         rows.into_iter().map(read_event).collect()
+    }
+
+    async fn events_since(
+        &self,
+        org_id: OrgId,
+        since: Timestamp,
+        names: &[String],
+        limit: u32,
+    ) -> Result<Vec<JournalEvent>, StoreError> {
+        let Some(first) = self.first_event_since(org_id, since).await? else {
+            return Ok(Vec::new());
+        };
+        let events = event::Entity::find()
+            .filter(event::Column::OrgId.eq(org_id.uuid()))
+            .filter(event::Column::Seq.gte(first))
+            .filter(event::Column::Name.is_in(names))
+            .order_by_desc(event::Column::Seq)
+            .limit(u64::from(limit));
+        let rows = events.all(&self.reader()).await.map_err(failed)?;
+        rows.into_iter().rev().map(read_event).collect()
     }
 
     async fn event_range(&self, org_id: OrgId) -> Result<(u64, u64), StoreError> {

@@ -1,5 +1,6 @@
 //! From records to rows and back.
 
+mod alert;
 mod delivery;
 mod device;
 mod fleet;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pulse_actors::ports::StoreError;
+use pulse_domain::notification::board::Tracked;
 use pulse_protocol::Timestamp;
 use pulse_protocol::ids::OrgId;
 use sea_orm::{
@@ -11,7 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::Database;
-use crate::entity::{api_token, attempt, delivery, event, head, session};
+use crate::entity::{alert, api_token, attempt, delivery, event, head, session};
 use crate::error::failed;
 
 /// Between two batches: time for commits that wait for the same lock.
@@ -33,7 +34,8 @@ pub struct Pruned {
 /// Deletes what has grown old.
 ///
 /// An org's journal is only ever shortened from its beginning, so that what is left has no gap. It keeps its
-/// newest event, and everything from the first event on that an unfinished delivery still needs.
+/// newest event, and everything from the first event on that an unfinished delivery, or an alert that is still to be told
+/// of, needs.
 #[derive(Clone, Debug)]
 pub struct Retention {
     /// The database.
@@ -153,8 +155,33 @@ async fn boundary(
         .into_tuple()
         .one(transaction)
         .await?;
-    let kept_from = newest.into_iter().chain(needed.flatten()).min().unwrap_or(i64::MAX);
-    Ok((*last).min(kept_from - 1))
+    let alerts = needed_by_alerts(transaction, org).await?;
+    let kept_from = newest.into_iter().chain(needed.flatten()).chain(alerts).min();
+    Ok((*last).min(kept_from.unwrap_or(i64::MAX) - 1))
+}
+
+/// The oldest event that an alert is still to tell of.
+async fn needed_by_alerts(
+    transaction: &DatabaseTransaction,
+    org: Uuid,
+) -> Result<Option<i64>, DbErr> {
+    let waiting: Vec<String> = alert::Entity::find()
+        .filter(alert::Column::OrgId.eq(org))
+        .filter(alert::Column::DueAt.is_not_null())
+        .select_only()
+        .column(alert::Column::State)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let mut needed = None;
+    for state in waiting {
+        // A row that cannot be read must not lose what it needs: nothing is deleted then.
+        let state: Tracked =
+            serde_json::from_str(&state).map_err(|error| DbErr::Type(error.to_string()))?;
+        let seq = state.needed_seq().and_then(|seq| i64::try_from(seq).ok());
+        needed = needed.into_iter().chain(seq).min();
+    }
+    Ok(needed)
 }
 
 /// Deletes deliveries whose event is gone, with their attempts; at most `batch`.

@@ -5,8 +5,10 @@
 //! ask who is there does not exist. Nothing is decided here: changes and questions go to the org's home
 //! through the [`Directory`], and what lives in tables alone is read from the [`OrgStore`].
 
+mod acknowledge;
 mod address;
 mod agents;
+mod alerts;
 mod attempts;
 mod auth;
 mod billing;
@@ -36,6 +38,7 @@ mod segments;
 pub mod server;
 pub mod socket;
 pub mod tenant;
+mod windows;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -51,6 +54,7 @@ pub use address::client_address;
 pub use attempts::Attempts;
 pub use password::{PasswordError, Passwords, hash_password};
 
+use links::Links;
 use metrics::Metrics;
 use outbound::egress::Egress;
 use outbound::kind::Kinds;
@@ -100,6 +104,8 @@ pub struct WebState {
     pub passwords: Arc<Passwords>,
     /// How much agents may ask of their sockets.
     pub limits: Arc<Limits>,
+    /// Links that act without a sign-in.
+    pub links: Links,
     /// Whether the hub may take traffic; set once it has started, cleared when it drains.
     pub ready: Arc<AtomicBool>,
 }

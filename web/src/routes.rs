@@ -8,8 +8,8 @@ use pulse_protocol::problem::ProblemCode;
 
 use crate::error::ApiError;
 use crate::{
-    agents, auth, billing, channels, commands, deliveries, devices, events, health, metrics, orgs,
-    pages, rules, scans, segments, socket,
+    acknowledge, agents, alerts, auth, billing, channels, commands, deliveries, devices, events,
+    health, metrics, orgs, pages, rules, scans, segments, socket, windows,
 };
 
 macro_rules! url_map {
@@ -50,7 +50,13 @@ url_map! {
     "/api/v1/orgs/{org_id}/channels/{channel_id}/rotate-secret" { POST channels::rotate_secret }
     "/api/v1/orgs/{org_id}/channels/{channel_id}/test" { POST channels::test }
     "/api/v1/orgs/{org_id}/rules" { GET rules::list, POST rules::create }
+    "/api/v1/orgs/{org_id}/rules/preview" { POST rules::preview }
     "/api/v1/orgs/{org_id}/rules/{rule_id}" { GET rules::show, PATCH rules::change, DELETE rules::remove }
+    "/api/v1/orgs/{org_id}/maintenance-windows" { GET windows::list, POST windows::create }
+    "/api/v1/orgs/{org_id}/maintenance-windows/{window_id}" { GET windows::show, PATCH windows::change, DELETE windows::remove }
+    "/api/v1/orgs/{org_id}/alerts" { GET alerts::list }
+    "/api/v1/orgs/{org_id}/alerts/{alert_id}" { GET alerts::show }
+    "/api/v1/orgs/{org_id}/alerts/{alert_id}/acknowledge" { POST alerts::acknowledge }
     "/api/v1/orgs/{org_id}/deliveries" { GET deliveries::list }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}" { GET deliveries::show }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}/replay" { POST deliveries::replay }
@@ -64,6 +70,12 @@ pub(crate) fn public(cfg: &mut ServiceConfig) {
     cfg.configure(health_checks);
     cfg.service(web::resource("/ws/agent").route(web::get().to(socket::agent::connect)));
     cfg.service(web::resource("/ws/dashboard").route(web::get().to(socket::dashboard::connect)));
+    cfg.service(
+        web::resource("/acknowledge/{token}")
+            .route(web::route().guard(takes(Method::GET)).to(acknowledge::show))
+            .route(web::post().to(acknowledge::acknowledge))
+            .default_service(web::to(|| refuse_method("GET, POST".to_owned()))),
+    );
     cfg.service(
         web::scope("/assets")
             .wrap(Compress::default())

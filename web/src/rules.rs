@@ -1,10 +1,15 @@
 //! Notification rules.
 
-use actix_web::HttpResponse;
+use std::time::Duration;
+
 use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use pulse_domain::notification::preview;
+use pulse_domain::org::Org;
 use pulse_domain::request::{Query, Reply, Request};
 use pulse_protocol::api::{NewRule, RulePatch};
 use pulse_protocol::ids::RuleId;
+use tokio::sync::Semaphore;
 
 use crate::body::Body;
 use crate::error::ApiError;
@@ -68,4 +73,35 @@ pub(crate) async fn remove(tenant: Tenant<ManageChannels>) -> Result<HttpRespons
 
 fn rule_id<R: Right>(tenant: &Tenant<R>) -> Result<RuleId, ApiError> {
     tenant.id("rule_id", "rule")
+}
+
+/// How far back a preview looks.
+const PREVIEW_OF: Duration = Duration::from_secs(7 * 86_400);
+/// Events a preview reads: the latest ones, some 25 MiB of them.
+const PREVIEW_EVENTS_MAX: usize = 50_000;
+/// Previews at the same time, on one node: they are the only requests that read so much.
+static PREVIEWS: Semaphore = Semaphore::const_new(2);
+
+/// `POST …/rules/preview`: what a rule would have told over the last 7 days.
+pub(crate) async fn preview(
+    tenant: Tenant<ManageChannels>,
+    body: Body,
+) -> Result<HttpResponse, ApiError> {
+    let new: NewRule = body.json().await?;
+    let _turn = PREVIEWS.acquire().await.map_err(ApiError::internal)?;
+    let (store, org_id) = (&tenant.state().store, tenant.org.id);
+    let to = tenant.state().clock.now();
+    let mut from = to - PREVIEW_OF;
+    let image = store.load(org_id).await?.ok_or_else(|| ApiError::no_such("organisation"))?;
+    let names = preview::names(&new.event_types);
+    let limit = u32::try_from(PREVIEW_EVENTS_MAX + 1).unwrap_or(u32::MAX);
+    let mut events = store.events_since(org_id, from, &names, limit).await?;
+    let is_truncated = events.len() > PREVIEW_EVENTS_MAX;
+    if is_truncated {
+        events.remove(0);
+        from = events.first().map_or(from, |event| event.at);
+    }
+    let rehearsed = web::block(move || Org::preview(image, new, &events, [from, to], is_truncated));
+    let preview = rehearsed.await.map_err(ApiError::internal)??;
+    Ok(HttpResponse::Ok().json(preview))
 }

@@ -53,8 +53,10 @@ rights! {
     ManageAgents = ManageAgents;
     /// Change its devices.
     ManageDevices = ManageDevices;
-    /// Change its channels, rules and deliveries.
+    /// Change its channels, rules, maintenance windows and deliveries.
     ManageChannels = ManageChannels;
+    /// Say that somebody looks after an alert.
+    AcknowledgeAlerts = AcknowledgeAlerts;
 }
 
 /// A proven member of the org in the path, who has the right `R` there.

@@ -74,7 +74,7 @@ pub trait OrgStore: Send + Sync {
     async fn org(&self, org_id: OrgId) -> Result<Option<OrgRecord>, StoreError>;
 
     /// Orgs that must have a home although nobody asks for them: those with an agent recorded online, an
-    /// unfinished scan or command.
+    /// unfinished scan or command, an alert that is due some time, or a maintenance window that is not over.
     async fn orgs_to_wake(&self) -> Result<Vec<OrgId>, StoreError>;
 
     /// Orgs whose settings were written at or after `since` by something other than their home, such as the
@@ -86,6 +86,15 @@ pub trait OrgStore: Send + Sync {
         &self,
         org_id: OrgId,
         after: u64,
+        limit: u32,
+    ) -> Result<Vec<JournalEvent>, StoreError>;
+
+    /// The latest `limit` events with one of these names that happened at or after `since`, in order.
+    async fn events_since(
+        &self,
+        org_id: OrgId,
+        since: Timestamp,
+        names: &[String],
         limit: u32,
     ) -> Result<Vec<JournalEvent>, StoreError>;
 

@@ -55,6 +55,8 @@ impl MemoryStore {
             commands: vec![],
             channels: vec![],
             rules: vec![],
+            alerts: vec![],
+            windows: vec![],
         };
         let tables =
             Tables { events: vec![], deliveries: BTreeMap::new(), attempts: HashMap::new(), image };
@@ -187,6 +189,10 @@ impl Tables {
             }
             Write::ChannelRemoved(id) => image.channels.retain(|row| row.id != id),
             Write::RuleRemoved(id) => image.rules.retain(|row| row.id != id),
+            Write::Alert(row) => upsert(&mut image.alerts, row, |a, b| a.id == b.id),
+            Write::AlertRemoved(id) => image.alerts.retain(|row| row.id != id),
+            Write::Window(row) => upsert(&mut image.windows, row, |a, b| a.id == b.id),
+            Write::WindowRemoved(id) => image.windows.retain(|row| row.id != id),
             Write::Delivery(row) => drop(self.deliveries.insert(row.id, row)),
             Write::Attempt(id, attempt) => self.attempts.entry(id).or_default().push(attempt),
         }
@@ -263,6 +269,23 @@ impl OrgStore for MemoryStore {
         Ok(self.read(org_id, |tables| {
             let later = tables.events.iter().filter(|event| event.seq > after);
             later.take(limit as usize).cloned().collect()
+        }))
+    }
+
+    async fn events_since(
+        &self,
+        org_id: OrgId,
+        since: Timestamp,
+        names: &[String],
+        limit: u32,
+    ) -> Result<Vec<JournalEvent>, StoreError> {
+        self.up()?;
+        Ok(self.read(org_id, |tables| {
+            let is_wanted = |event: &&JournalEvent| {
+                event.at >= since && names.iter().any(|name| **name == *event.name)
+            };
+            let wanted: Vec<_> = tables.events.iter().filter(is_wanted).cloned().collect();
+            wanted[wanted.len().saturating_sub(limit as usize)..].to_vec()
         }))
     }
 

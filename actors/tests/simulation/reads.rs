@@ -77,6 +77,16 @@ impl OrgStore for NodeReads {
         read!(self.orgs_changed_since(since))
     }
 
+    async fn events_since(
+        &self,
+        org_id: OrgId,
+        since: Timestamp,
+        names: &[String],
+        limit: u32,
+    ) -> Result<Vec<JournalEvent>, StoreError> {
+        read!(self.events_since(org_id, since, names, limit))
+    }
+
     async fn events_after(
         &self,
         org_id: OrgId,

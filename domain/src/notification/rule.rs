@@ -1,11 +1,14 @@
-//! Which events call for a delivery.
+//! Which events a rule wants told, and what they are to it.
 //!
 //! - **R1** No rule, no delivery; a disabled rule or channel calls for none.
-//! - **R2** What a first status, a first connection or an agent's absence does to its devices is no alert.
+//! - **R2** A first status and a first connection are no alert; what an agent's absence does to its devices is told
+//!   with the agent, unless the rule wants each on its own.
 //! - **R3** News of deliveries call for no deliveries.
 
-use pulse_protocol::ids::ChannelId;
+use pulse_protocol::api::Grouping;
 
+use super::filter::{Subject, passes};
+use super::happening::{Happening, Nature};
 use crate::record::RuleRecord;
 
 /// Whether an event is worth telling, apart from its name.
@@ -17,41 +20,94 @@ pub enum Worth {
     Quiet,
 }
 
-/// The channels that `rule` wants told of an event, in its order.
+/// What an event is to one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It opens or changes an alert.
+    Problem,
+    /// It ends an alert.
+    Recovery {
+        /// Whether it may be told even if no alert is open.
+        is_told: bool,
+    },
+    /// It is told as it is.
+    Once,
+}
+
+const DEVICE_PROBLEMS: [&str; 3] = ["device.offline", "device.degraded", "device.unknown"];
+
+fn names(rule: &RuleRecord, event: &str) -> bool {
+    rule.event_types.iter().any(|name| name == event)
+}
+
+/// Whether the rule is told of its devices' absence with their agent.
+fn groups_absence(rule: &RuleRecord) -> bool {
+    rule.settings.grouping != Grouping::None && names(rule, "device.unknown")
+}
+
+/// What `happening` is to `rule`; none if it is nothing.
 #[must_use]
-pub fn channels<'a>(rule: &'a RuleRecord, event_name: &str, worth: Worth) -> &'a [ChannelId] {
-    let wanted = rule.enabled
-        && worth == Worth::Alert
-        && !event_name.starts_with("delivery.")
-        && rule.event_types.iter().any(|name| name == event_name);
-    if wanted { &rule.channel_ids } else { &[] }
+pub fn reading(rule: &RuleRecord, happening: &Happening, worth: Worth) -> Option<Reading> {
+    if !rule.enabled {
+        return None;
+    }
+    let name = happening.event.name.as_str();
+    let is_worthy = worth == Worth::Alert;
+    let is_named =
+        || names(rule, name) && is_worthy && passes(&rule.settings.filters, &happening.subject);
+    match happening.nature {
+        Nature::News => None,
+        Nature::Once { .. } => is_named().then_some(Reading::Once),
+        Nature::Problem { by_absence: true, .. } if rule.settings.grouping != Grouping::None => {
+            None
+        }
+        Nature::Problem { .. } => {
+            let covers = is_named() || (is_worthy && covers_absence(rule, happening));
+            covers.then_some(Reading::Problem)
+        }
+        Nature::Recovery(_) if ends_alerts(rule, name) => {
+            Some(Reading::Recovery { is_told: is_named() && tells_recovery_of(rule, name) })
+        }
+        Nature::Recovery(_) => is_named().then_some(Reading::Once),
+    }
+}
+
+/// Whether an agent's absence is one of a device that the rule is about.
+fn covers_absence(rule: &RuleRecord, happening: &Happening) -> bool {
+    let passes = |device: &Subject| passes(&rule.settings.filters, device);
+    groups_absence(rule) && happening.companions.iter().any(passes)
+}
+
+/// Whether a recovery of this name ends alerts of the rule, rather than being all it wants.
+fn ends_alerts(rule: &RuleRecord, recovery: &str) -> bool {
+    match recovery {
+        "agent.online" => names(rule, "agent.offline") || groups_absence(rule),
+        _ => DEVICE_PROBLEMS.iter().any(|name| names(rule, name)),
+    }
+}
+
+/// Whether the rule wants to be told of a recovery of this name, once it was told what was wrong.
+#[must_use]
+pub fn tells_recovery_of(rule: &RuleRecord, recovery: &str) -> bool {
+    names(rule, recovery)
+        || (recovery == "agent.online" && groups_absence(rule) && names(rule, "device.online"))
+}
+
+/// Whether an open alert about `event`, of `subject`, is still one the rule is about. An alert about an agent is also
+/// one about its devices.
+#[must_use]
+pub fn covers(rule: &RuleRecord, event: &str, subject: &Subject, companions: &[Subject]) -> bool {
+    let passes = |subject: &Subject| passes(&rule.settings.filters, subject);
+    let by_name = names(rule, event) && passes(subject);
+    let by_absence = event == "agent.offline" && groups_absence(rule);
+    rule.enabled && (by_name || (by_absence && companions.iter().any(passes)))
+}
+
+/// Whether what a rule called for may still be sent: not when it was disabled or removed since.
+#[must_use]
+pub fn still_sends(rule: Option<&RuleRecord>) -> bool {
+    rule.is_some_and(|rule| rule.enabled)
 }
 
 #[cfg(test)]
-mod tests {
-    use pulse_protocol::Timestamp;
-    use pulse_protocol::ids::RuleId;
-
-    use super::*;
-    use crate::record::RuleSettings;
-
-    #[test]
-    fn only_an_enabled_rule_of_that_name_and_a_worthy_event_call_for_deliveries() {
-        let channel = ChannelId::new();
-        let rule = RuleRecord {
-            id: RuleId::new(),
-            name: "night".to_owned(),
-            event_types: vec!["agent.offline".to_owned(), "delivery.dead".to_owned()],
-            channel_ids: vec![channel],
-            settings: RuleSettings::default(),
-            enabled: true,
-            created_at: Timestamp::from_unix_ms(0),
-        };
-        assert_eq!(channels(&rule, "agent.offline", Worth::Alert), [channel]);
-        assert!(channels(&rule, "agent.online", Worth::Alert).is_empty());
-        assert!(channels(&rule, "agent.offline", Worth::Quiet).is_empty());
-        assert!(channels(&rule, "delivery.dead", Worth::Alert).is_empty());
-        let off = RuleRecord { enabled: false, ..rule };
-        assert!(channels(&off, "agent.offline", Worth::Alert).is_empty());
-    }
-}
+mod tests;

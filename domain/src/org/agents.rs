@@ -207,6 +207,8 @@ impl Step<'_> {
             self.presence(agent_id, Command::Wake);
         }
         self.expire_commands();
+        self.turn_windows();
+        self.wake_alerts();
     }
 
     /// Puts a command to the presence machine and carries out what it decides.
@@ -278,9 +280,10 @@ impl Step<'_> {
         });
         // Whoever switched it off knows; so does whoever suspended its org while the hub was away.
         let known = cause == Cause::Disabled || !self.org.is_open();
-        self.journal(&body, if known { Worth::Quiet } else { Worth::Alert });
+        let worth = if known { Worth::Quiet } else { Worth::Alert };
+        self.journal(&body, worth);
         self.settle_presence(agent_id, event);
-        self.lose_devices(agent_id);
+        self.lose_devices(agent_id, worth);
         self.abandon_scans(agent_id);
     }
 
@@ -296,8 +299,8 @@ impl Step<'_> {
         self.write_presence(agent_id);
     }
 
-    /// Nobody can tell any more how the agent's devices are: one alert for the agent, none for them.
-    fn lose_devices(&mut self, agent_id: AgentId) {
+    /// Nobody can tell any more how the agent's devices are: rules tell so with the agent, unless they want each.
+    fn lose_devices(&mut self, agent_id: AgentId, worth: Worth) {
         let Some(agent) = self.org.agents.get(&agent_id) else { return };
         let mut devices: Vec<_> = agent.devices.iter().map(|(_, device_id)| *device_id).collect();
         devices.sort_unstable();
@@ -320,7 +323,7 @@ impl Step<'_> {
                     check_status: None,
                     error: None,
                 });
-                self.journal(&body, Worth::Quiet);
+                self.journal(&body, worth);
                 self.write_device_state(device_id);
             }
         }
@@ -446,6 +449,7 @@ impl Step<'_> {
         self.org.record.stand(standing);
         self.journal(&body, Worth::Alert);
         if !self.org.is_open() {
+            self.forget_alerts(|_| true);
             let agents: Vec<AgentId> = self.org.agents.keys().copied().collect();
             for agent_id in agents {
                 self.switch_off(agent_id, CloseCode::OrgSuspended);

@@ -1,51 +1,17 @@
 //! Deliveries: called for with their event, told of with every attempt.
 
-use pulse_protocol::api::{AttemptOutcome, ChannelHealth, DeliveryState, Reason};
+use pulse_protocol::api::{AttemptOutcome, ChannelHealth, DeliveryState};
 use pulse_protocol::event::{DeliveryChanged, EventBody};
-use pulse_protocol::ids::{ChannelId, DeliveryId, RuleId};
 
 use super::step::Step;
 use super::{Attempted, Effect};
-use crate::notification::rule::{self, Worth};
+use crate::notification::rule::Worth;
 use crate::notification::{channel, delivery};
-use crate::record::{Content, DeliveryRecord, JournalEvent, Write};
+use crate::record::{DeliveryRecord, Write};
 use crate::request::{Refusal, Reply};
 
 impl Step<'_> {
-    /// Writes a delivery for every rule and channel that want to be told of `event`.
-    pub(super) fn call_for_deliveries(&mut self, event: &JournalEvent, worth: Worth) {
-        let wanted: Vec<(RuleId, ChannelId)> = self
-            .org
-            .rules
-            .values()
-            .flat_map(|rule| {
-                rule::channels(rule, &event.name, worth)
-                    .iter()
-                    .map(|channel_id| (rule.id, *channel_id))
-            })
-            .filter(|(_, id)| self.org.channels.get(id).is_some_and(|channel| channel.enabled))
-            .collect();
-        for (rule_id, channel_id) in wanted {
-            let record = DeliveryRecord {
-                id: DeliveryId::from_uuid(self.ids.next()),
-                channel_id,
-                rule_id,
-                event_id: event.id,
-                event_seq: event.seq,
-                event_name: event.name.to_string(),
-                resource: String::new(),
-                content: Content::about(Reason::Event, ""),
-                state: DeliveryState::Queued,
-                tries: 0,
-                next_attempt_at: Some(self.now),
-                created_at: self.now,
-            };
-            self.delivery_changed(record, None);
-            self.tell(Effect::WakeChannel(channel_id));
-        }
-    }
-
-    fn delivery_changed(&mut self, record: DeliveryRecord, error: Option<String>) {
+    pub(super) fn delivery_changed(&mut self, record: DeliveryRecord, error: Option<String>) {
         let channel = self.org.channels.get(&record.channel_id);
         let data = DeliveryChanged {
             delivery_id: record.id,

@@ -9,7 +9,7 @@ use pulse_protocol::event::{
 use pulse_protocol::ids::AgentId;
 use pulse_protocol::status::{AgentState, Cause, DeviceStatus};
 
-use super::{AgentEntry, Org};
+use super::{AgentEntry, Org, rules};
 use crate::command;
 use crate::device::{Event, StatusChange};
 use crate::presence::Phase;
@@ -60,7 +60,7 @@ impl Org {
             EventBody::ChannelRemoved(data) => {
                 self.channels.remove(&data.channel_id);
                 for rule in self.rules.values_mut() {
-                    rule.channel_ids.retain(|id| *id != data.channel_id);
+                    rules::without_channel(rule, data.channel_id);
                 }
             }
             EventBody::OrgUpdated(data)

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{AgentEntry, DeviceEntry, Liveness, Org};
 use crate::device::DeviceState;
+use crate::notification::board::Board;
 use crate::presence::{Command, Phase, Presence};
 use crate::record::{AgentRecord, DeviceRecord, OrgImage, PresenceRecord};
 use crate::sequence::Window;
@@ -30,6 +31,8 @@ impl Org {
             commands: image.commands.into_iter().map(|command| (command.id, command)).collect(),
             channels: image.channels.into_iter().map(|channel| (channel.id, channel)).collect(),
             rules: image.rules.into_iter().map(|rule| (rule.id, rule)).collect(),
+            board: Board::new(image.alerts),
+            windows: image.windows.into_iter().map(|window| (window.id, window)).collect(),
         };
         for agent in image.agents {
             org.agents.insert(agent.id, AgentEntry::new(agent));

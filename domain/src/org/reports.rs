@@ -218,13 +218,16 @@ impl Step<'_> {
             check_status: change.decided_by.map(|(_, status)| status),
             error: error.map(|error| text(error, ERROR_CHARS)),
         };
+        // That nobody can tell how it is, is news when a result says so, and none when its checks were taken away.
+        let is_lost = change.current == DeviceStatus::Unknown && change.decided_by.is_some();
         let body = match change.current {
             DeviceStatus::Online => EventBody::DeviceOnline(data),
             DeviceStatus::Degraded => EventBody::DeviceDegraded(data),
             DeviceStatus::Offline => EventBody::DeviceOffline(data),
             DeviceStatus::Unknown => EventBody::DeviceUnknown(data),
         };
-        self.journal(&body, if change.alert { Worth::Alert } else { Worth::Quiet });
+        let worth = if change.alert || is_lost { Worth::Alert } else { Worth::Quiet };
+        self.journal(&body, worth);
         self.write_device_state(device_id);
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::api::{
-    AgentPatch, ChannelHealth, ChannelPatch, CommandState, NewChannel, NewCommand, NewRule,
-    OrgPatch, OrgStatus, RulePatch, ScanState,
+    AgentPatch, ChannelHealth, ChannelPatch, CommandState, NewChannel, NewCommand, OrgPatch,
+    OrgStatus, ScanState,
 };
 use pulse_protocol::event::{
     AgentChanged, AgentRemovedData, ChannelChanged, ChannelHealthChanged, ChannelRemovedData,
@@ -18,20 +18,20 @@ use pulse_protocol::problem::FieldError;
 use serde_json::Value;
 
 use super::agents::agent_command;
+use super::rules::tells;
 use super::step::Step;
 use super::{AgentEntry, Effect, view};
 use crate::notification::rule::Worth;
 use crate::plan;
 use crate::record::{
-    AgentRecord, Breaker, ChannelRecord, CommandRecord, Hidden, RuleRecord, RuleSettings,
-    ScanRecord, SecretHash, Write,
+    AgentRecord, Breaker, ChannelRecord, CommandRecord, Hidden, ScanRecord, SecretHash, Write,
 };
 use crate::request::{Refusal, Reply, Request};
 
 /// How long the key before the last rotation is honoured.
 const KEY_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 /// Channels and rules one org may have of each.
-const CHANNELS_MAX: usize = 200;
+pub(super) const CHANNELS_MAX: usize = 200;
 
 pub(super) fn not_found(what: &'static str) -> impl Fn() -> Refusal {
     move || Refusal::NotFound { what: what.into() }
@@ -74,6 +74,10 @@ impl Step<'_> {
             }
             Request::ReplayDelivery(delivery) => self.replay_delivery(delivery),
             Request::DiscardDelivery(delivery) => self.discard_delivery(delivery),
+            Request::AcknowledgeAlert { alert_id, by } => self.acknowledge_alert(alert_id, by),
+            Request::AddWindow(window_id, new) => self.add_window(window_id, new),
+            Request::PatchWindow(window_id, patch) => self.patch_window(window_id, patch),
+            Request::RemoveWindow(window_id) => self.remove_window(window_id),
         }
     }
 
@@ -343,7 +347,7 @@ impl Step<'_> {
             .org
             .rules
             .values()
-            .filter(|rule| rule.channel_ids.contains(&channel_id))
+            .filter(|rule| tells(rule, channel_id))
             .map(|rule| rule.id)
             .collect();
         let data = ChannelRemovedData { channel_id, name: record.name };
@@ -357,77 +361,8 @@ impl Step<'_> {
         Ok(Reply::Removed)
     }
 
-    fn add_rule(&mut self, rule_id: RuleId, new: NewRule) -> Result<Reply, Refusal> {
-        let mut faults = Faults::default();
-        let record = RuleRecord {
-            id: rule_id,
-            name: faults.name("name", &new.name),
-            event_types: faults.event_types(new.event_types),
-            channel_ids: self.rule_channels(new.channel_ids, &mut faults),
-            settings: RuleSettings::default(),
-            enabled: new.enabled.unwrap_or(true),
-            created_at: self.now,
-        };
-        faults.finish()?;
-        let current = self.org.rules.len();
-        if current >= CHANNELS_MAX {
-            let (limit, current) = (CHANNELS_MAX as u64, current as u64);
-            return Err(Refusal::LimitReached { what: "rules".into(), limit, current });
-        }
-        Ok(self.rule_changed(record, "rule_created"))
-    }
-
-    fn patch_rule(&mut self, rule_id: RuleId, patch: RulePatch) -> Result<Reply, Refusal> {
-        let mut record = self.org.rules.get(&rule_id).cloned().ok_or_else(not_found("rule"))?;
-        let mut faults = Faults::default();
-        if let Some(name) = patch.name {
-            record.name = faults.name("name", &name);
-        }
-        if let Some(event_types) = patch.event_types {
-            record.event_types = faults.event_types(event_types);
-        }
-        if let Some(channel_ids) = patch.channel_ids {
-            record.channel_ids = self.rule_channels(channel_ids, &mut faults);
-        }
-        faults.finish()?;
-        record.enabled = patch.enabled.unwrap_or(record.enabled);
-        Ok(self.rule_changed(record, "rule_updated"))
-    }
-
-    fn rule_channels(&self, channel_ids: Vec<ChannelId>, faults: &mut Faults) -> Vec<ChannelId> {
-        if channel_ids.is_empty() {
-            faults.push(FieldError::new("channel_ids", "required", "name at least one channel"));
-        }
-        let mut distinct = Vec::with_capacity(channel_ids.len());
-        for (index, id) in channel_ids.into_iter().enumerate() {
-            if !self.org.channels.contains_key(&id) {
-                let message = "name a channel of this organisation";
-                faults.push(FieldError::new(format!("channel_ids[{index}]"), "not_found", message));
-            }
-            if !distinct.contains(&id) {
-                distinct.push(id);
-            }
-        }
-        distinct
-    }
-
-    fn rule_changed(&mut self, record: RuleRecord, changed: &str) -> Reply {
-        let reply = Reply::Rule(Box::new(view::rule(&record)));
-        self.org.rules.insert(record.id, record.clone());
-        self.org_changed(changed, Some(record.id.to_string()));
-        self.write(Write::Rule(record));
-        reply
-    }
-
-    fn remove_rule(&mut self, rule_id: RuleId) -> Result<Reply, Refusal> {
-        self.org.rules.remove(&rule_id).ok_or_else(not_found("rule"))?;
-        self.org_changed("rule_removed", Some(rule_id.to_string()));
-        self.write(Write::RuleRemoved(rule_id));
-        Ok(Reply::Removed)
-    }
-
     /// Something of the org changed that has no event of its own.
-    fn org_changed(&mut self, changed: &str, id: Option<String>) {
+    pub(super) fn org_changed(&mut self, changed: &str, id: Option<String>) {
         let record = &self.org.record;
         let data = OrgChanged {
             org_id: record.id,
@@ -576,18 +511,5 @@ impl Faults {
             self.push(FieldError::new(field, "out_of_range", "1,000 to 300,000"));
         }
         own
-    }
-
-    fn event_types(&mut self, names: Vec<String>) -> Vec<String> {
-        if names.is_empty() {
-            self.push(FieldError::new("event_types", "required", "name at least one event"));
-        }
-        for (index, name) in names.iter().enumerate() {
-            if !EventBody::NAMES.contains(&name.as_str()) {
-                let message = "no event of this hub has this name";
-                self.push(FieldError::new(format!("event_types[{index}]"), "invalid", message));
-            }
-        }
-        names
     }
 }

@@ -7,6 +7,8 @@ use pulse_protocol::event::EventBody;
 use pulse_protocol::ids::{AgentId, DeviceId, EventId};
 
 use super::{Effect, Ids, Org, Outcome};
+use crate::notification::alert::EventRef;
+use crate::notification::happening::{self, Happening};
 use crate::notification::rule::Worth;
 use crate::record::{
     Batch, DeviceStateRecord, JournalEvent, PositionRecord, PresenceRecord, Write,
@@ -52,6 +54,8 @@ impl<'a> Step<'a> {
 
     /// Makes `body` true: folds it into the org, numbers it, and calls for the deliveries the rules want.
     pub(super) fn journal(&mut self, body: &EventBody, worth: Worth) {
+        // Before it is folded: what is removed by it still has what filters ask for.
+        let asked = self.org.asked_by_rules(body);
         self.org.fold(body, self.now);
         self.org.seq += 1;
         let event = JournalEvent {
@@ -62,8 +66,14 @@ impl<'a> Step<'a> {
             // Payloads are plain data with string keys, which always have a JSON form.
             data: body.data_json().unwrap_or_else(|_| "{}".to_owned()).into(),
         };
-        self.events.push(event.clone());
-        self.call_for_deliveries(&event, worth);
+        let named =
+            EventRef { seq: event.seq, id: event.id, name: event.name.to_string(), at: event.at };
+        self.events.push(event);
+        if let Some((subject, companions)) = asked {
+            let nature = happening::nature(body);
+            self.tell_rules(&Happening { event: named, nature, subject, companions }, worth);
+        }
+        self.forget_alerts_of_what_is_gone(body);
     }
 
     /// An instant of an agent's clock, which may be wrong: not later than now, not before the epoch.

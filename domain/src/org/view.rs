@@ -253,6 +253,18 @@ impl Org {
                 Reply::Rule(Box::new(rule(self.rules.get(&id).ok_or_else(|| missing("rule"))?)))
             }
             Query::Rules { after, limit } => Reply::Rules(page(&self.rules, after, limit, rule)),
+            Query::Alert(id) => {
+                Reply::Alert(Box::new(self.alert(id).ok_or_else(|| missing("alert"))?))
+            }
+            Query::Alerts { state, after, limit } => {
+                Reply::Alerts(self.alerts(state, after, limit))
+            }
+            Query::Window(id, at) => Reply::Window(Box::new(
+                self.windows.get(&id).ok_or_else(|| missing("maintenance window"))?.view(at),
+            )),
+            Query::Windows { at, after, limit } => {
+                Reply::Windows(page(&self.windows, after, limit, |window| window.view(at)))
+            }
         })
     }
 

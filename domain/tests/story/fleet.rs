@@ -14,11 +14,11 @@ use pulse_protocol::agent::{
     ScanOutcome,
 };
 use pulse_protocol::api::{
-    AgentPatch, Attempt, AttemptOutcome, ChannelPatch, DevicePatch, NewCommand, NewRule, OrgPatch,
-    OrgStatus, Plan, RulePatch,
+    AgentPatch, Attempt, AttemptOutcome, ChannelPatch, DevicePatch, Grouping,
+    MaintenanceWindowPatch, NewCommand, NewRule, OrgPatch, OrgStatus, Plan, RulePatch,
 };
 use pulse_protocol::event::EventBody;
-use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeviceId, RuleId, ScanId};
+use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeviceId, RuleId, ScanId, WindowId};
 use pulse_protocol::status::{AgentState, Cause, CheckKind, DeviceStatus};
 
 use crate::hub::{Hub, webhook, welcome};
@@ -434,7 +434,7 @@ impl Fleet {
     }
 
     fn ask(&mut self, what: u8, which: u8, how: u8) {
-        let Some(request) = self.request(what % 20, which, how) else { return };
+        let Some(request) = self.request(what % 24, which, how) else { return };
         let (added, removed) = match request {
             Request::AddAgent { agent_id, .. } => (Some(agent_id), None),
             Request::RemoveAgent(agent_id) => (None, Some(agent_id)),
@@ -513,6 +513,35 @@ impl Fleet {
                     ..NewRule::default()
                 },
             ),
+            20 => Request::AddRule(RuleId::from_uuid(self.hub.id()), orders::rule(how, channel?)),
+            21 if how.is_multiple_of(3) => {
+                let id = pick(&self.hub.tables.windows.keys().copied().collect::<Vec<_>>(), which)?;
+                match how.is_multiple_of(2) {
+                    true => Request::RemoveWindow(id),
+                    false => {
+                        let ends_at = Some(self.hub.now + Duration::from_secs(90));
+                        let patch = MaintenanceWindowPatch { ends_at, ..Default::default() };
+                        Request::PatchWindow(id, patch)
+                    }
+                }
+            }
+            21 => {
+                let new =
+                    orders::window(how, self.hub.now + Duration::from_secs(u64::from(which) / 8));
+                Request::AddWindow(WindowId::from_uuid(self.hub.id()), new)
+            }
+            22 => {
+                let alerts: Vec<_> = self.hub.tables.alerts.keys().copied().collect();
+                Request::AcknowledgeAlert { alert_id: pick(&alerts, which)?, by: "link".to_owned() }
+            }
+            23 => {
+                let cooldown_s = Some(u32::from(how));
+                let flap_detection = Some(how.is_multiple_of(2));
+                let grouping = pick(Grouping::ALL, how);
+                let patch =
+                    RulePatch { cooldown_s, flap_detection, grouping, ..RulePatch::default() };
+                Request::PatchRule(rule?, patch)
+            }
             14 => Request::PatchRule(rule?, RulePatch { enabled, ..RulePatch::default() }),
             15 if how.is_multiple_of(4) => Request::RemoveRule(rule?),
             15 | 16 => {

@@ -149,11 +149,12 @@ impl Hub {
         Org::load(self.tables.image(), LIVENESS, self.now)
     }
 
-    /// The org as its journal tells it from the beginning. Rules are not in the journal, and are given.
+    /// The org as its journal tells it from the beginning. Rules, what they remember, and maintenance windows are not
+    /// in the journal, and are given.
     pub(crate) fn retold(&self) -> Org {
-        let rules = self.tables.rules.values().cloned().collect();
+        let OrgImage { rules, alerts, windows, .. } = self.tables.image();
         let empty = Tables::new(self.founded.clone()).image();
-        let mut org = Org::load(OrgImage { rules, ..empty }, LIVENESS, self.now);
+        let mut org = Org::load(OrgImage { rules, alerts, windows, ..empty }, LIVENESS, self.now);
         for event in &self.journal {
             org.fold(&EventBody::from_columns(&event.name, &event.data).unwrap(), event.at);
         }
@@ -184,7 +185,7 @@ impl Hub {
             event_types: events.iter().map(|name| (*name).to_owned()).collect(),
             channel_ids: vec![channel_id],
             cooldown_s: Some(0),
-            grouping: Some(Grouping::None),
+            grouping: Some(Grouping::Agent),
             flap_detection: Some(false),
             ..NewRule::default()
         };

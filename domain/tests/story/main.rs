@@ -17,5 +17,8 @@ mod orders;
 mod probe;
 mod refusals;
 mod resends;
+mod rules;
 mod shown;
+mod site;
 mod tables;
+mod windows;

@@ -1,12 +1,17 @@
 //! Small builders of frames and requests.
 
+use std::time::Duration;
+
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{
     AgentFrame, CheckResult, CommandProgress, CommandResult, DiscoveredDevice, DiscoveryMethod,
     Network, Report, ScanCompleted, ScanOutcome, ScanStarted, Segments,
 };
-use pulse_protocol::api::{NewCheck, NewDevice};
-use pulse_protocol::ids::{AgentId, CheckId, CommandId, ScanId, SegmentId};
+use pulse_protocol::api::{
+    Escalation, Grouping, NewCheck, NewDevice, NewMaintenanceWindow, NewRule, Recurrence,
+};
+use pulse_protocol::event::EventBody;
+use pulse_protocol::ids::{AgentId, ChannelId, CheckId, CommandId, ScanId, SegmentId};
 use pulse_protocol::status::{CheckKind, DeviceStatus};
 
 pub(crate) const LONG_AGO: Timestamp = Timestamp::from_unix_ms(1_700_000_000_000);
@@ -114,4 +119,34 @@ pub(crate) fn check(kind: CheckKind, failure_threshold: u32) -> NewCheck {
 pub(crate) fn device(agent_id: AgentId, address: &str) -> NewDevice {
     let address = address.to_owned();
     NewDevice { agent_id, segment_id: None, category_id: None, name: None, address, checks: None }
+}
+
+/// A rule about everything that can be wrong, with some of what a rule can have.
+pub(crate) fn rule(how: u8, channel_id: ChannelId) -> NewRule {
+    let some = |bit: u8| how & (1 << bit) != 0;
+    NewRule {
+        name: format!("rule {how}"),
+        event_types: EventBody::NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        channel_ids: vec![channel_id],
+        cooldown_s: some(0).then_some(7),
+        min_duration_s: some(1).then_some(5),
+        flap_detection: Some(some(2)),
+        grouping: Some(Grouping::ALL[usize::from(how / 8) % Grouping::ALL.len()]),
+        escalation: some(5).then(|| Escalation { after_s: 60, channel_ids: vec![channel_id] }),
+        ..NewRule::default()
+    }
+}
+
+/// A maintenance window of the whole org that opens at `starts_at`, once or every day.
+pub(crate) fn window(how: u8, starts_at: Timestamp) -> NewMaintenanceWindow {
+    NewMaintenanceWindow {
+        name: format!("window {how}"),
+        filters: None,
+        starts_at,
+        ends_at: starts_at + Duration::from_secs(60 + u64::from(how)),
+        timezone: None,
+        recurrence: how.is_multiple_of(5).then_some(Recurrence::Daily),
+        days: vec![],
+        until: None,
+    }
 }

@@ -2,7 +2,8 @@
 
 use pulse_domain::org::Org;
 use pulse_domain::request::{Query, Reply};
-use pulse_protocol::api::{Limits, Rule};
+use pulse_protocol::Timestamp;
+use pulse_protocol::api::{Alert, Limits, MaintenanceWindow, Rule};
 use pulse_protocol::dashboard::Snapshot;
 use pulse_protocol::status::AgentState;
 use serde::Serialize;
@@ -28,13 +29,25 @@ fn lasting(org: &Org) -> Snapshot {
     shown
 }
 
-/// What the tables must give again: all that is shown, and the rules.
-pub(crate) fn of_tables(org: &Org) -> (Snapshot, Vec<Rule>) {
+/// What the tables must give again: all that is shown, the rules, what they remember, and the maintenance windows.
+pub(crate) fn of_tables(
+    org: &Org,
+) -> (Snapshot, Vec<Rule>, Vec<Alert>, Vec<MaintenanceWindow>, Option<Timestamp>) {
     let Ok(Reply::Rules(rules)) = org.answer(Query::Rules { after: None, limit: usize::MAX })
     else {
         unreachable!("a list is answered with a list")
     };
-    (lasting(org), rules)
+    let every = Query::Alerts { state: None, after: None, limit: usize::MAX };
+    let Ok(Reply::Alerts(alerts)) = org.answer(every) else {
+        unreachable!("a list is answered with a list")
+    };
+    let at = Timestamp::from_unix_ms(0);
+    let Ok(Reply::Windows(windows)) =
+        org.answer(Query::Windows { at, after: None, limit: usize::MAX })
+    else {
+        unreachable!("a list is answered with a list")
+    };
+    (lasting(org), rules, alerts, windows, org.next_alert_at())
 }
 
 /// What the journal must give again: all that is shown, but for

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use pulse_domain::record::{
-    AgentRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, DeviceStateRecord,
-    OrgImage, OrgRecord, PositionRecord, PresenceRecord, RuleRecord, ScanRecord, SegmentRecord,
-    Write,
+    AgentRecord, AlertRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord,
+    DeviceStateRecord, OrgImage, OrgRecord, PositionRecord, PresenceRecord, RuleRecord, ScanRecord,
+    SegmentRecord, WindowRecord, Write,
 };
 use pulse_protocol::api::{Attempt, CommandState, ScanState};
 use pulse_protocol::ids::{
-    AgentId, ChannelId, CommandId, DeliveryId, DeviceId, RuleId, ScanId, SegmentId,
+    AgentId, AlertId, ChannelId, CommandId, DeliveryId, DeviceId, RuleId, ScanId, SegmentId,
+    WindowId,
 };
 
 /// The rows of one org.
@@ -27,6 +28,8 @@ pub(crate) struct Tables {
     pub(crate) commands: BTreeMap<CommandId, CommandRecord>,
     pub(crate) channels: BTreeMap<ChannelId, ChannelRecord>,
     pub(crate) rules: BTreeMap<RuleId, RuleRecord>,
+    pub(crate) alerts: BTreeMap<AlertId, AlertRecord>,
+    pub(crate) windows: BTreeMap<WindowId, WindowRecord>,
     pub(crate) deliveries: BTreeMap<DeliveryId, DeliveryRecord>,
     pub(crate) attempts: Vec<(DeliveryId, Attempt)>,
 }
@@ -46,6 +49,8 @@ impl Tables {
             commands: BTreeMap::new(),
             channels: BTreeMap::new(),
             rules: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            windows: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             attempts: Vec::new(),
         }
@@ -71,6 +76,10 @@ impl Tables {
             Write::ChannelRemoved(id) => drop(self.channels.remove(&id)),
             Write::Rule(row) => drop(self.rules.insert(row.id, row)),
             Write::RuleRemoved(id) => drop(self.rules.remove(&id)),
+            Write::Alert(row) => drop(self.alerts.insert(row.id, row)),
+            Write::AlertRemoved(id) => drop(self.alerts.remove(&id)),
+            Write::Window(row) => drop(self.windows.insert(row.id, row)),
+            Write::WindowRemoved(id) => drop(self.windows.remove(&id)),
             Write::Delivery(row) => drop(self.deliveries.insert(row.id, row)),
             Write::Attempt(id, attempt) => self.attempts.push((id, attempt)),
         }
@@ -108,6 +117,8 @@ impl Tables {
             commands: self.commands.values().filter(open).cloned().collect(),
             channels: self.channels.values().cloned().collect(),
             rules: self.rules.values().cloned().collect(),
+            alerts: self.alerts.values().cloned().collect(),
+            windows: self.windows.values().cloned().collect(),
         }
     }
 

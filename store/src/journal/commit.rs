@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_actors::ports::StoreError;
-use pulse_protocol::ids::{AgentId, OrgId};
+use pulse_protocol::ids::{AgentId, AlertId, OrgId};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, TableRef, ValueTuple};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
@@ -18,7 +18,8 @@ use super::plan::{Head, Latest, Plan, Removal, Step, Upserts};
 use crate::Database;
 use crate::database::begin_write;
 use crate::entity::{
-    agent, channel, device, device_state, event, position, presence, rule, segment,
+    agent, alert, channel, device, device_state, event, maintenance_window, position, presence,
+    rule, segment,
 };
 use crate::error::failed;
 use crate::record::{Record, attempt_row, stored};
@@ -105,6 +106,9 @@ impl Committer {
                 Step::Remove(org_id, removal) => remove(transaction, *org_id, *removal).await?,
             }
         }
+        for of_org in plan.alerts_gone.chunk_by(|(one, _), (other, _)| one == other) {
+            forget_alerts(transaction, of_org).await?;
+        }
         Ok(())
     }
 
@@ -177,6 +181,8 @@ impl Committer {
         self.upsert_table(transaction, &upserts.channels).await?;
         self.upsert_table(transaction, &upserts.rules).await?;
         self.upsert_table(transaction, &upserts.deliveries).await?;
+        self.upsert_table(transaction, &upserts.alerts).await?;
+        self.upsert_table(transaction, &upserts.windows).await?;
         let attempts = upserts.attempts.iter();
         let attempts = attempts.map(|(org_id, id, attempt)| attempt_row(*org_id, *id, attempt));
         let attempts = attempts.collect::<Result<Vec<_>, _>>()?;
@@ -228,6 +234,26 @@ async fn remove(
         Removal::Rule(id) => {
             rule::Entity::delete_by_id((org, id.uuid())).exec(transaction).await?;
         }
+        Removal::Window(id) => {
+            maintenance_window::Entity::delete_by_id((org, id.uuid())).exec(transaction).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes alerts of one org, in numbers that make few different statements.
+async fn forget_alerts(
+    transaction: &DatabaseTransaction,
+    mut gone: &[(OrgId, AlertId)],
+) -> Result<(), DbErr> {
+    while let Some((org_id, _)) = gone.first() {
+        let (now, later) = gone.split_at(chunk(gone.len()));
+        alert::Entity::delete_many()
+            .filter(alert::Column::OrgId.eq(org_id.uuid()))
+            .filter(alert::Column::Id.is_in(now.iter().map(|(_, id)| id.uuid())))
+            .exec(transaction)
+            .await?;
+        gone = later;
     }
     Ok(())
 }

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use pulse_actors::cluster::Fence;
 use pulse_actors::ports::Submission;
 use pulse_domain::record::{
-    AgentRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, DeviceStateRecord,
-    JournalEvent, OrgRecord, PositionRecord, PresenceRecord, RuleRecord, ScanRecord, SegmentRecord,
-    Write,
+    AgentRecord, AlertRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord,
+    DeviceStateRecord, JournalEvent, OrgRecord, PositionRecord, PresenceRecord, RuleRecord,
+    ScanRecord, SegmentRecord, WindowRecord, Write,
 };
 use pulse_protocol::api::Attempt;
-use pulse_protocol::ids::{AgentId, ChannelId, DeliveryId, DeviceId, OrgId, RuleId};
+use pulse_protocol::ids::{
+    AgentId, AlertId, ChannelId, DeliveryId, DeviceId, OrgId, RuleId, WindowId,
+};
 use uuid::Uuid;
 
 use crate::record::Record;
@@ -70,6 +72,8 @@ pub(super) struct Upserts<'a> {
     pub(super) channels: Latest<'a, ChannelRecord>,
     pub(super) rules: Latest<'a, RuleRecord>,
     pub(super) deliveries: Latest<'a, DeliveryRecord>,
+    pub(super) alerts: Latest<'a, AlertRecord>,
+    pub(super) windows: Latest<'a, WindowRecord>,
     pub(super) attempts: Vec<(OrgId, DeliveryId, &'a Attempt)>,
 }
 
@@ -87,6 +91,8 @@ impl Upserts<'_> {
         self.channels.sort();
         self.rules.sort();
         self.deliveries.sort();
+        self.alerts.sort();
+        self.windows.sort();
     }
 
     fn rows(&self) -> usize {
@@ -102,6 +108,8 @@ impl Upserts<'_> {
             + self.channels.records.len()
             + self.rules.records.len()
             + self.deliveries.records.len()
+            + self.alerts.records.len()
+            + self.windows.records.len()
             + self.attempts.len()
     }
 }
@@ -113,6 +121,7 @@ pub(super) enum Removal {
     Device(DeviceId),
     Channel(ChannelId),
     Rule(RuleId),
+    Window(WindowId),
 }
 
 /// A part of the plan; the parts are done one after the other.
@@ -129,6 +138,9 @@ pub(super) struct Plan<'a> {
     pub(super) heads: Vec<Head>,
     pub(super) events: Vec<(OrgId, &'a JournalEvent)>,
     pub(super) steps: Vec<Step<'a>>,
+    /// Alerts to delete after all else. They go all the time, and one that went is never written again, so they need no
+    /// steps of their own.
+    pub(super) alerts_gone: Vec<(OrgId, AlertId)>,
 }
 
 impl<'a> Plan<'a> {
@@ -165,7 +177,7 @@ impl<'a> Plan<'a> {
             Step::Upsert(upserts) => upserts.rows(),
             Step::Remove(..) => 1,
         });
-        self.events.len() + steps.sum::<usize>()
+        self.events.len() + steps.sum::<usize>() + self.alerts_gone.len()
     }
 
     fn sort(&mut self) {
@@ -173,6 +185,7 @@ impl<'a> Plan<'a> {
         self.fences.dedup_by_key(|(fence, _)| *fence);
         self.heads.sort_unstable_by_key(|head| head.org_id);
         self.events.sort_unstable_by_key(|(org_id, event)| (*org_id, event.seq));
+        self.alerts_gone.sort_unstable();
         for step in &mut self.steps {
             if let Step::Upsert(upserts) = step {
                 upserts.sort();
@@ -197,6 +210,10 @@ impl<'a> Plan<'a> {
             Write::ChannelRemoved(id) => self.remove(org_id, Removal::Channel(*id)),
             Write::Rule(record) => self.upserts().rules.put(org_id, record),
             Write::RuleRemoved(id) => self.remove(org_id, Removal::Rule(*id)),
+            Write::Alert(record) => self.upserts().alerts.put(org_id, record),
+            Write::AlertRemoved(id) => self.alerts_gone.push((org_id, *id)),
+            Write::Window(record) => self.upserts().windows.put(org_id, record),
+            Write::WindowRemoved(id) => self.remove(org_id, Removal::Window(*id)),
             Write::Delivery(record) => self.upserts().deliveries.put(org_id, record),
             Write::Attempt(delivery_id, attempt) => {
                 self.upserts().attempts.push((org_id, *delivery_id, attempt));

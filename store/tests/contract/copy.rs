@@ -62,6 +62,8 @@ fn rows(draw: &mut Draw) -> Vec<Write> {
     rows.extend(draw.some(5, samples::command()).into_iter().map(Write::Command));
     rows.extend(draw.some(5, samples::channel()).into_iter().map(Write::Channel));
     rows.extend(draw.some(5, samples::rule()).into_iter().map(Write::Rule));
+    rows.extend(draw.some(5, samples::alert()).into_iter().map(Write::Alert));
+    rows.extend(draw.some(5, samples::window()).into_iter().map(Write::Window));
     rows
 }
 
@@ -80,6 +82,8 @@ async fn everything(store: &Database, org_id: OrgId) -> BTreeMap<&'static str, V
         ("commands", texts(&image.commands)),
         ("channels", texts(&image.channels)),
         ("rules", texts(&image.rules)),
+        ("alerts", texts(&image.alerts)),
+        ("maintenance_windows", texts(&image.windows)),
     ]);
     let events = store.events_after(org_id, 0, 10_000).await.unwrap();
     all.insert("events", texts(&events));

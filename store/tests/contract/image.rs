@@ -32,6 +32,8 @@ pub(crate) async fn a_loaded_org_is_what_was_written(db: Arc<Fresh>) {
         commands: draw.some(20, samples::command()),
         channels: draw.some(20, samples::channel()),
         rules: draw.some(20, samples::rule()),
+        alerts: draw.some(300, samples::alert()),
+        windows: draw.some(20, samples::window()),
     };
     // What is written from outside stays as it was written there.
     let outside = store.org(org_id).await.unwrap().unwrap();
@@ -54,6 +56,15 @@ pub(crate) async fn a_loaded_org_is_what_was_written(db: Arc<Fresh>) {
     let mut again = store.load(org_id).await.unwrap().unwrap();
     sort(&mut again);
     assert_eq!(again, wanted);
+
+    // What goes, goes; alerts many at a time.
+    let gone: Vec<_> = wanted.alerts.drain(..277).map(|row| Write::AlertRemoved(row.id)).collect();
+    let closed = wanted.windows.pop().unwrap().id;
+    let gone = gone.into_iter().chain([Write::WindowRemoved(closed)]).collect();
+    scribe.write(&writer, 0, gone).await;
+    let mut left = store.load(org_id).await.unwrap().unwrap();
+    sort(&mut left);
+    assert_eq!(left, wanted);
 }
 
 fn writes(image: &OrgImage) -> Vec<Write> {
@@ -68,6 +79,8 @@ fn writes(image: &OrgImage) -> Vec<Write> {
     writes.extend(image.commands.iter().cloned().map(Write::Command));
     writes.extend(image.channels.iter().cloned().map(Write::Channel));
     writes.extend(image.rules.iter().cloned().map(Write::Rule));
+    writes.extend(image.alerts.iter().cloned().map(Write::Alert));
+    writes.extend(image.windows.iter().cloned().map(Write::Window));
     writes
 }
 
@@ -82,6 +95,8 @@ fn sort(image: &mut OrgImage) {
     image.commands.sort_by_key(|row| row.id);
     image.channels.sort_by_key(|row| row.id);
     image.rules.sort_by_key(|row| row.id);
+    image.alerts.sort_by_key(|row| row.id);
+    image.windows.sort_by_key(|row| row.id);
 }
 
 pub(crate) async fn unknown_orgs_have_no_image(db: Arc<Fresh>) {

@@ -69,6 +69,7 @@ promises! {
         a_load_waits_for_a_commit_in_doubt;
     reads:
         events_are_paged_by_number
+        events_are_read_by_time_and_name
         orgs_with_unfinished_business_are_woken
         commands_are_paged_newest_first
         a_database_answers_a_ping;
@@ -80,6 +81,7 @@ promises! {
     retention:
         old_events_go_and_the_newest_stays
         an_unfinished_delivery_keeps_its_event_and_what_follows
+        an_alert_that_is_still_to_be_told_keeps_its_event
         pruning_in_batches_of_one_ends
         ended_logins_go;
     accounts:

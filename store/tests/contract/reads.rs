@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use pulse_actors::ports::OrgStore;
 use pulse_domain::record::Write;
+use pulse_protocol::Timestamp;
 use pulse_protocol::api::{CommandState, ScanState};
 use pulse_protocol::status::AgentState;
 
@@ -24,6 +25,34 @@ pub(crate) async fn events_are_paged_by_number(db: Arc<Fresh>) {
     }
 }
 
+/// The kit's events happen at 1, 2, 3, … seconds.
+pub(crate) async fn events_are_read_by_time_and_name(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let mut scribe = Scribe::new(org(&store).await, 0);
+    let org_id = scribe.home.org_id;
+    let submission = scribe.submission(10, vec![]);
+    let written = submission.batch.events.clone();
+    submit(&writer, submission).await;
+    scribe.outcome().await;
+    let names = [written[0].name.to_string()];
+    let since = async |ms, limit| {
+        store.events_since(org_id, Timestamp::from_unix_ms(ms), &names, limit).await.unwrap()
+    };
+    for (first, event) in written.iter().enumerate() {
+        let ms = event.at.unix_ms();
+        assert_eq!(since(ms, 100).await, written[first..]);
+        assert_eq!(since(ms + 1, 100).await, written[first + 1..]);
+    }
+    assert_eq!(since(0, 3).await, written[7..], "the latest are kept");
+    let other = ["agent.offline".to_owned()];
+    let none = store.events_since(org_id, Timestamp::from_unix_ms(0), &other, 9).await.unwrap();
+    assert_eq!(none, []);
+    let nobody = pulse_protocol::ids::OrgId::new();
+    let none = store.events_since(nobody, Timestamp::from_unix_ms(0), &names, 9).await.unwrap();
+    assert_eq!(none, []);
+}
+
 pub(crate) async fn orgs_with_unfinished_business_are_woken(db: Arc<Fresh>) {
     let store = db.store().await;
     let writer = journal(&store);
@@ -31,6 +60,8 @@ pub(crate) async fn orgs_with_unfinished_business_are_woken(db: Arc<Fresh>) {
     let mut presence = draw.one(samples::presence());
     let mut scan = draw.one(samples::scan());
     let mut command = draw.one(samples::command());
+    let mut alert = draw.one(samples::alert());
+    let mut window = draw.one(samples::window());
     let mut asleep = [
         Write::Presence({
             presence.state = AgentState::Offline;
@@ -44,6 +75,14 @@ pub(crate) async fn orgs_with_unfinished_business_are_woken(db: Arc<Fresh>) {
             command.state = CommandState::Cancelled;
             command.clone()
         }),
+        Write::Alert({
+            alert.due_at = None;
+            alert.clone()
+        }),
+        Write::Window({
+            window.next_change_at = None;
+            window.clone()
+        }),
     ];
     let mut scribes = Vec::new();
     for write in &asleep {
@@ -56,7 +95,14 @@ pub(crate) async fn orgs_with_unfinished_business_are_woken(db: Arc<Fresh>) {
     presence.state = AgentState::Online;
     scan.state = ScanState::Running;
     command.state = CommandState::Delivered;
-    asleep = [Write::Presence(presence), Write::Scan(scan), Write::Command(command)];
+    (alert.due_at, window.next_change_at) = (Some(at(1)), Some(at(1)));
+    asleep = [
+        Write::Presence(presence),
+        Write::Scan(scan),
+        Write::Command(command),
+        Write::Alert(alert),
+        Write::Window(window),
+    ];
     let mut woken = Vec::new();
     for (scribe, write) in scribes.iter_mut().zip(asleep) {
         scribe.write(&writer, 1, vec![write]).await;

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_actors::ports::{Accounts, DeliveryFilter, OrgStore, SessionLogin};
+use pulse_domain::notification::board::Tracked;
 use pulse_domain::record::Write;
 use pulse_protocol::api::{Attempt, AttemptOutcome, DeliveryState};
 use pulse_protocol::ids::{ChannelId, SessionId};
@@ -9,7 +10,7 @@ use pulse_store::{Database, Pruned, Retention};
 
 use crate::accounts::owner;
 use crate::kit::*;
-use crate::samples::delivery;
+use crate::samples::{Draw, alert, delivery};
 
 fn retention(store: &Database, batch: u32) -> Retention {
     Retention { database: store.clone(), keep_events: Duration::ZERO, batch }
@@ -70,6 +71,25 @@ pub(crate) async fn an_unfinished_delivery_keeps_its_event_and_what_follows(db: 
     scribe.write(&writer, 0, vec![Write::Delivery(waiting)]).await;
     let pruned = retention.run_once(at(100_000)).await.unwrap();
     assert_eq!((pruned.events, pruned.deliveries), (13, 1));
+}
+
+pub(crate) async fn an_alert_that_is_still_to_be_told_keeps_its_event(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let mut scribe = Scribe::new(org(&store).await, 0);
+    let org_id = scribe.home.org_id;
+    let mut alert = Draw::new().one(alert());
+    let Tracked::Alert(told) = &mut alert.state else { unreachable!("samples are alerts") };
+    (told.recovery, told.problem.seq) = (None, 7);
+    alert.due_at = Some(at(1));
+    scribe.write(&writer, 20, vec![Write::Alert(alert.clone())]).await;
+    let retention = retention(&store, 5);
+    assert_eq!(retention.run_once(at(100_000)).await.unwrap().events, 6);
+    assert_eq!(store.event_range(org_id).await.unwrap(), (7, 20));
+
+    alert.due_at = None;
+    scribe.write(&writer, 0, vec![Write::Alert(alert)]).await;
+    assert_eq!(retention.run_once(at(100_000)).await.unwrap().events, 13);
 }
 
 pub(crate) async fn pruning_in_batches_of_one_ends(db: Arc<Fresh>) {

@@ -5,11 +5,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use pulse_domain::notification::alert::{Alert, EventRef, Resource, Told};
+use pulse_domain::notification::board::Tracked;
 use pulse_domain::record::*;
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::CommandKind;
 use pulse_protocol::api::{
-    ChannelHealth, ChannelKind, CommandState, DeliveryState, OrgStatus, Plan, Reason, ScanState,
+    ChannelHealth, ChannelKind, CommandState, DeliveryState, Filters, OrgStatus, Plan, Reason,
+    Recurrence, ScanState,
 };
 use pulse_protocol::ids::*;
 use pulse_protocol::status::{AgentState, CheckKind, DeviceStatus, Platform};
@@ -283,6 +286,66 @@ pub(crate) fn rule() -> impl Strategy<Value = RuleRecord> {
             settings,
             enabled,
             created_at,
+        },
+    )
+}
+
+fn event_ref() -> impl Strategy<Value = EventRef> {
+    (0..=u64::from(u32::MAX), id(EventId::from_uuid), text(), instant())
+        .prop_map(|(seq, id, name, at)| EventRef { seq, id, name, at })
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    let channel_ids = proptest::collection::vec(id(ChannelId::from_uuid), 0..3);
+    (of(text()), instant(), channel_ids).prop_map(|(event, at, channel_ids)| Told {
+        event,
+        at,
+        channel_ids,
+    })
+}
+
+pub(crate) fn alert() -> impl Strategy<Value = AlertRecord> {
+    let resource = prop_oneof![
+        id(AgentId::from_uuid).prop_map(Resource::Agent),
+        id(DeviceId::from_uuid).prop_map(Resource::Device),
+    ];
+    let ids = (id(AlertId::from_uuid), id(RuleId::from_uuid), resource, text());
+    let times = (of(instant()), of(instant()), instant());
+    (ids, event_ref(), of(event_ref()), of(told()), times).prop_map(
+        |((id, rule_id, resource, name), problem, recovery, told, times)| {
+            let mut alert = Alert::new(resource, name, problem);
+            (alert.recovery, alert.told, alert.alerted_at) = (recovery, told, times.1);
+            AlertRecord {
+                id,
+                rule_id,
+                resource: resource.to_string(),
+                state: Tracked::Alert(Box::new(alert)),
+                due_at: times.0,
+                updated_at: times.2,
+            }
+        },
+    )
+}
+
+pub(crate) fn window() -> impl Strategy<Value = WindowRecord> {
+    let when = (instant(), instant(), of(of_words(Recurrence::ALL)), of(instant()));
+    let agent_ids = proptest::collection::vec(id(AgentId::from_uuid), 0..3);
+    let days = proptest::collection::vec(1..=7_u8, 0..3);
+    let times = (of(instant()), instant(), any::<bool>());
+    (id(WindowId::from_uuid), text(), agent_ids, when, days, times).prop_map(
+        |(id, name, agent_ids, (starts_at, ends_at, recurrence, until), days, times)| {
+            let settings = WindowSettings {
+                name,
+                filters: Filters { agent_ids, ..Filters::default() },
+                starts_at,
+                ends_at,
+                timezone: "UTC".to_owned(),
+                recurrence,
+                days,
+                until,
+                is_open: times.2,
+            };
+            WindowRecord { id, settings, next_change_at: times.0, created_at: times.1 }
         },
     )
 }

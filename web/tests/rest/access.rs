@@ -1,7 +1,9 @@
 //! Every route of the map, walked by everybody.
 
 use pulse_protocol::api::{OrgStatus, Role};
-use pulse_protocol::ids::{AgentId, ChannelId, DeliveryId, DeviceId, OrgId, RuleId};
+use pulse_protocol::ids::{
+    AgentId, AlertId, ChannelId, DeliveryId, DeviceId, OrgId, RuleId, WindowId,
+};
 use pulse_protocol::problem::ProblemCode;
 use pulse_web::routes::REST;
 use reqwest::Method;
@@ -21,6 +23,8 @@ fn walk(org: &str) -> Vec<(Method, String)> {
                 .replace("{device_id}", &DeviceId::new().to_string())
                 .replace("{channel_id}", &ChannelId::new().to_string())
                 .replace("{rule_id}", &RuleId::new().to_string())
+                .replace("{alert_id}", &AlertId::new().to_string())
+                .replace("{window_id}", &WindowId::new().to_string())
                 .replace("{delivery_id}", &DeliveryId::new().to_string());
             assert!(!path.contains('{'), "{path}: give the id a value above");
             methods.iter().map(move |method| (method.parse().unwrap(), path.clone()))
@@ -82,7 +86,7 @@ async fn a_token_is_good_in_its_own_org_alone() {
 }
 
 #[actix_web::test]
-async fn a_viewer_sees_everything_and_changes_nothing() {
+async fn n32_a_viewer_sees_everything_and_changes_nothing() {
     let hub = Hub::start().await;
     let org = hub.org(OrgStatus::Active);
     let viewer = hub.member(org, Role::Viewer);
@@ -96,15 +100,16 @@ async fn a_viewer_sees_everything_and_changes_nothing() {
 }
 
 #[actix_web::test]
-async fn an_editor_changes_devices_alone() {
+async fn an_editor_changes_devices_and_acknowledges_alerts() {
     let hub = Hub::start().await;
     let org = hub.org(OrgStatus::Active);
     let editor = hub.member(org, Role::Editor);
     for (method, path) in in_org(&org.to_string()) {
         let is_refused =
             code_of(&hub, &method, &path, &editor).await == Some(ProblemCode::Forbidden);
-        let may =
-            (method == Method::GET && !path.ends_with("/billing")) || path.contains("/devices");
+        let may = (method == Method::GET && !path.ends_with("/billing"))
+            || path.contains("/devices")
+            || path.ends_with("/acknowledge");
         assert_eq!(is_refused, !may, "{method} {path}");
     }
 }

@@ -8,4 +8,5 @@ mod auth;
 mod operations;
 mod reads;
 mod resources;
+mod rules;
 mod support;

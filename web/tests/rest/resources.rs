@@ -10,27 +10,27 @@ use serde_json::{Value, json};
 
 use crate::support::{As, Hub, NOON, header, problem};
 
-struct Scene {
-    hub: Hub,
-    root: String,
-    owner: As,
+pub(crate) struct Scene {
+    pub(crate) hub: Hub,
+    pub(crate) root: String,
+    pub(crate) owner: As,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let hub = Hub::start().await;
         let org = hub.org(OrgStatus::Active);
         let owner = hub.member(org, Role::Owner);
         Self { root: format!("/api/v1/orgs/{org}"), hub, owner }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: &Value) -> reqwest::Response {
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: &Value) -> reqwest::Response {
         let path = format!("{}{path}", self.root);
         self.hub.request(method, &path, &self.owner).json(body).send().await.unwrap()
     }
 
     /// Makes something, and follows `Location` to it.
-    async fn make(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn make(&self, path: &str, body: Value) -> Value {
         let answer = self.ask(Method::POST, path, &body).await;
         let (status, location) = (answer.status(), header(answer.headers(), "location"));
         let made: Value = answer.json().await.unwrap();
@@ -39,19 +39,19 @@ impl Scene {
         made
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self.hub.get(&format!("{}{path}", self.root), &self.owner).await;
         assert_eq!(answer.status(), 200, "{path}");
         answer.json().await.unwrap()
     }
 
-    async fn change(&self, method: Method, path: &str, body: Value) -> Value {
+    pub(crate) async fn change(&self, method: Method, path: &str, body: Value) -> Value {
         let answer = self.ask(method, path, &body).await;
         assert_eq!(answer.status(), 200, "{path}");
         answer.json().await.unwrap()
     }
 
-    async fn remove(&self, path: &str) {
+    pub(crate) async fn remove(&self, path: &str) {
         assert_eq!(self.ask(Method::DELETE, path, &Value::Null).await.status(), 204, "{path}");
         let again = problem(self.ask(Method::DELETE, path, &Value::Null).await).await;
         assert_eq!(again.code, ProblemCode::NotFound, "{path}");
@@ -59,7 +59,7 @@ impl Scene {
         assert_eq!(problem(gone).await.code, ProblemCode::NotFound, "{path}");
     }
 
-    async fn refused(&self, method: Method, path: &str, body: Value) -> Problem {
+    pub(crate) async fn refused(&self, method: Method, path: &str, body: Value) -> Problem {
         problem(self.ask(method, path, &body).await).await
     }
 
@@ -67,7 +67,7 @@ impl Scene {
         id(&self.make("/agents", json!({"name": "Rack 1"})).await["agent"])
     }
 
-    async fn channel(&self) -> String {
+    pub(crate) async fn channel(&self) -> String {
         let config = json!({"url": "https://example.com/hook"});
         id(&self
             .make("/channels", json!({"name": "Pager", "kind": "webhook", "config": config}))
@@ -75,7 +75,7 @@ impl Scene {
     }
 }
 
-fn id(thing: &Value) -> String {
+pub(crate) fn id(thing: &Value) -> String {
     thing["id"].as_str().unwrap().to_owned()
 }
 

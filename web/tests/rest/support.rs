@@ -20,8 +20,8 @@ use pulse_actors::ports::{
 };
 use pulse_domain::org::Liveness;
 use pulse_domain::record::{
-    ChannelRecord, CommandRecord, DeliveryRecord, JournalEvent, OrgImage, OrgRecord, SecretHash,
-    Write,
+    AgentRecord, AlertRecord, ChannelRecord, CommandRecord, DeliveryRecord, JournalEvent, OrgImage,
+    OrgRecord, RuleRecord, SecretHash, Write,
 };
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::{
@@ -31,6 +31,7 @@ use pulse_protocol::ids::{
     AgentId, ChannelId, CommandId, DeliveryId, OrgId, SessionId, TokenId, UserId,
 };
 use pulse_protocol::problem::Problem;
+use pulse_web::links::Links;
 use pulse_web::metrics::Metrics;
 use pulse_web::outbound::egress::Egress;
 use pulse_web::outbound::http::Http;
@@ -170,6 +171,10 @@ pub(crate) struct TestStore {
     pub(crate) deliveries: Mutex<Vec<(DeliveryRecord, Delivery)>>,
     pub(crate) channels: Mutex<Vec<ChannelRecord>>,
     pub(crate) commands: Mutex<Vec<CommandRecord>>,
+    /// What a home finds when it is started.
+    pub(crate) agents: Mutex<Vec<AgentRecord>>,
+    pub(crate) rules: Mutex<Vec<RuleRecord>>,
+    pub(crate) alerts: Mutex<Vec<AlertRecord>>,
 }
 
 impl TestStore {
@@ -234,7 +239,7 @@ impl OrgStore for TestStore {
         Ok(Some(OrgImage {
             org,
             seq: 0,
-            agents: vec![],
+            agents: self.agents.lock().clone(),
             presences: vec![],
             positions: vec![],
             segments: vec![],
@@ -243,7 +248,9 @@ impl OrgStore for TestStore {
             scans: vec![],
             commands: vec![],
             channels: self.channels.lock().clone(),
-            rules: vec![],
+            rules: self.rules.lock().clone(),
+            alerts: self.alerts.lock().clone(),
+            windows: vec![],
         }))
     }
 
@@ -268,6 +275,19 @@ impl OrgStore for TestStore {
     ) -> Result<Vec<JournalEvent>, StoreError> {
         let events = self.events.lock();
         Ok(events.iter().filter(|event| event.seq > after).take(limit as usize).cloned().collect())
+    }
+
+    async fn events_since(
+        &self,
+        _: OrgId,
+        since: Timestamp,
+        names: &[String],
+        limit: u32,
+    ) -> Result<Vec<JournalEvent>, StoreError> {
+        let events = self.events.lock();
+        let is_wanted =
+            |event: &&JournalEvent| event.at >= since && names.contains(&event.name.to_string());
+        Ok(events.iter().filter(is_wanted).take(limit as usize).cloned().collect())
     }
 
     async fn event_range(&self, _: OrgId) -> Result<(u64, u64), StoreError> {
@@ -424,6 +444,7 @@ impl Hub {
             attempts: Arc::new(Attempts::default()),
             passwords: Arc::new(Passwords::default()),
             limits: Arc::new(Limits::new(LimitSettings::default())),
+            links: Links::new(public_url.parse().unwrap(), vec![[7; 32]]),
             ready: ready.clone(),
         };
         let public = serve(state.clone(), configure);

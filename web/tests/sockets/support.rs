@@ -20,6 +20,7 @@ use pulse_protocol::api::{Membership, OrgStatus, Role, User};
 use pulse_protocol::dashboard::DASHBOARD_SUBPROTOCOL;
 use pulse_protocol::ids::{AgentId, OrgId, SessionId, TokenId, UserId};
 use pulse_protocol::key::AgentKey;
+use pulse_web::links::Links;
 use pulse_web::metrics::Metrics;
 use pulse_web::outbound::egress::Egress;
 use pulse_web::outbound::kind::Kinds;
@@ -151,6 +152,7 @@ impl Hub {
             attempts: Arc::new(Attempts::default()),
             passwords: Arc::new(Passwords::default()),
             limits: Arc::new(Limits::new(limits)),
+            links: Links::new("http://127.0.0.1".parse().unwrap(), vec![]),
             ready: ready.clone(),
         };
         let address = serve(state);
