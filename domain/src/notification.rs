@@ -2,5 +2,6 @@
 
 pub mod channel;
 pub mod delivery;
+pub mod pace;
 pub mod record;
 pub mod rule;
