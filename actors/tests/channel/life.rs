@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pulse_actors::testing::{Fleet, RecordingViewer, settle};
 use pulse_protocol::api::DeliveryState;
 
 use crate::stage::{Stage, retry};
@@ -134,4 +135,49 @@ async fn a_channel_with_nothing_to_do_stops_and_starts_again() {
     stage.find_device(3);
     settle().await;
     assert_eq!(stage.sent().len(), 2);
+}
+
+#[actix::test]
+async fn those_who_watch_see_that_an_attempt_begins() {
+    let stage = Stage::new().await;
+    let viewer = RecordingViewer::new();
+    let (_, watching) = Fleet::watch(&stage.home, &viewer, None);
+    settle().await;
+    drop(watching.await.unwrap());
+    stage.world.sender.will_answer(retry());
+    stage.find_device(2);
+    stage.pass(Duration::from_secs(6)).await;
+    let shown = viewer.ephemerals();
+    let attempts: Vec<_> =
+        shown.iter().filter(|frame| frame["event"] == "delivery.attempt").collect();
+    let id = stage.records()[0].id.to_string();
+    let numbers: Vec<_> = attempts.iter().map(|frame| frame["data"]["attempt"].clone()).collect();
+    assert_eq!(numbers, [1, 2]);
+    assert!(attempts.iter().all(|frame| frame["data"]["delivery_id"] == id.as_str()));
+}
+
+/// N35: the process that was sending is gone, and the next one goes on.
+#[actix::test]
+async fn what_was_under_way_when_the_home_fell_is_sent_again_under_its_id() {
+    let stage = Stage::new().await;
+    stage.world.sender.takes(stage.channel_id, Duration::from_secs(3));
+    stage.find_device(2);
+    stage.find_device(3);
+    settle().await;
+    assert_eq!(stage.sent().len(), 2);
+    stage.world.journal.hold();
+    stage.find_device(4);
+    settle().await;
+    stage.world.journal.fail();
+    settle().await;
+    stage.world.journal.flow();
+    stage.pass(Duration::from_secs(60)).await;
+    assert_eq!(stage.sent().len(), 4, "what was not stored is sent again");
+    let ids: Vec<_> = stage.records().iter().map(|record| record.id).collect();
+    let sent = stage.sent();
+    for (id, state, _) in stage.deliveries() {
+        assert_eq!(state, DeliveryState::Delivered);
+        assert!(sent.contains(&id));
+    }
+    assert!(sent.iter().all(|id| ids.contains(id)), "sent under another id");
 }

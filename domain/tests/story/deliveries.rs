@@ -215,7 +215,8 @@ fn news_of_a_channel_do_not_go_through_it() {
     let failing = hub.tell_of(&["agent.enrolled", "channel.degraded"]);
     let other = hub.tell_of(&["channel.degraded"]);
     hub.add_agent("north");
-    attempt(&mut hub, AttemptOutcome::Retry, 500);
+    let attempted = tried(&hub, AttemptOutcome::Retry, 500);
+    hub.take(Input::Attempted(Box::new(attempted)));
     let told: Vec<_> = hub
         .tables
         .deliveries
