@@ -10,7 +10,7 @@ use pulse_protocol::Timestamp;
 pub use accounts::{Accounts, AgentLogin, SessionLogin, TokenLogin};
 pub use journal::{Confirm, Home, Journal, Submission};
 pub use sender::{Message, Sender, Verdict};
-pub use store::{DeliveryFilter, DueDelivery, OrgStore, StoreError};
+pub use store::{DeliveryFilter, DueDelivery, DuePage, OrgStore, StoreError};
 
 /// The wall clock, as a port so that tests own time.
 pub trait Clock: Send + Sync {

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod filter;
 pub mod happening;
 pub mod once;
+pub mod pace;
 pub mod preview;
 pub mod quiet;
 pub mod record;

@@ -16,7 +16,6 @@ use pulse_actors::ports::{Accounts, Clock, OrgStore, Sender, SystemClock};
 use pulse_domain::org::Liveness;
 use pulse_protocol::Timestamp;
 use pulse_store::{Database, JournalOptions, JournalWriter, Retention};
-use pulse_web::links::Links;
 use pulse_web::outbound::egress::Egress;
 use pulse_web::socket::limits::{LimitSettings, Limits};
 use pulse_web::{WebSettings, WebState};

@@ -61,6 +61,10 @@ impl Step<'_> {
     fn deliver(&mut self, call: &Call) {
         for channel_id in &call.say.channel_ids {
             let Some(channel) = self.org.channels.get(channel_id) else { continue };
+            // News of a channel that fails do not go through that channel.
+            if call.resource == channel_id.to_string() {
+                continue;
+            }
             for recipient in recipients(channel) {
                 let record = self.delivery(call, *channel_id, recipient);
                 self.delivery_changed(record, None);

@@ -1,16 +1,14 @@
-//! Deliveries: called for with their event, told of with every attempt.
+//! Deliveries: called for with their event, told of with every change.
 
-use pulse_protocol::api::{AttemptOutcome, ChannelHealth, DeliveryState};
+use pulse_protocol::api::DeliveryState;
 use pulse_protocol::event::{DeliveryChanged, EventBody};
 
 use super::step::Step;
-use super::{Attempted, Effect};
 use crate::notification::rule::Worth;
-use crate::notification::{channel, delivery};
 use crate::record::{DeliveryRecord, Write};
-use crate::request::{Refusal, Reply};
 
 impl Step<'_> {
+    /// A delivery is now like this; `error` says why it is not delivered.
     pub(super) fn delivery_changed(&mut self, record: DeliveryRecord, error: Option<String>) {
         let channel = self.org.channels.get(&record.channel_id);
         let data = DeliveryChanged {
@@ -39,68 +37,5 @@ impl Step<'_> {
         };
         self.journal(&body, Worth::Quiet);
         self.write(Write::Delivery(record));
-    }
-
-    /// Takes what became of an attempt.
-    pub(super) fn attempted(&mut self, attempted: Attempted) {
-        let Attempted { mut delivery, attempt, retry_after, is_ours, jitter } = attempted;
-        let outcome = attempt.outcome;
-        delivery.tries += 1;
-        let next = delivery::after_attempt(outcome, delivery.tries, retry_after, jitter, self.now);
-        delivery.state = next.state;
-        delivery.next_attempt_at = next.next_attempt_at;
-        let channel_id = delivery.channel_id;
-        self.write(Write::Attempt(delivery.id, attempt.clone()));
-        self.delivery_changed(delivery, attempt.error.clone());
-        let told = self.org.channels.get(&channel_id).filter(|_| !is_ours).cloned();
-        if let Some(record) = told {
-            let health = channel::after_attempt(record.health, outcome, attempt.status);
-            let reason = match outcome {
-                AttemptOutcome::Gone => Some("the receiver answered 410 Gone".to_owned()),
-                _ => attempt.error,
-            };
-            self.channel_health(record, health, reason);
-        }
-        self.tell(Effect::WakeChannel(channel_id));
-    }
-
-    pub(super) fn replay_delivery(&mut self, mut record: DeliveryRecord) -> Result<Reply, Refusal> {
-        let channel = self.org.channels.get(&record.channel_id);
-        let Some(channel) = channel else {
-            return Err(Refusal::NotFound { what: "channel".into() });
-        };
-        if channel.health == ChannelHealth::Disabled {
-            return Err(Refusal::Conflict {
-                message: "its channel is disabled; enable it first".to_owned(),
-            });
-        }
-        if !delivery::is_ended(record.state) {
-            return Err(Refusal::Conflict {
-                message: "it has not ended; it is still being tried".to_owned(),
-            });
-        }
-        record.state = DeliveryState::Queued;
-        record.tries = 0;
-        record.next_attempt_at = Some(self.now);
-        let (delivery_id, channel_id) = (record.id, record.channel_id);
-        self.delivery_changed(record, None);
-        self.tell(Effect::WakeChannel(channel_id));
-        Ok(Reply::Delivery(delivery_id))
-    }
-
-    pub(super) fn discard_delivery(
-        &mut self,
-        mut record: DeliveryRecord,
-    ) -> Result<Reply, Refusal> {
-        if matches!(record.state, DeliveryState::Delivered | DeliveryState::Discarded) {
-            let message = format!("it is {} already", record.state);
-            return Err(Refusal::Conflict { message });
-        }
-        record.state = DeliveryState::Discarded;
-        record.next_attempt_at = None;
-        let (delivery_id, channel_id) = (record.id, record.channel_id);
-        self.delivery_changed(record, None);
-        self.tell(Effect::WakeChannel(channel_id));
-        Ok(Reply::Delivery(delivery_id))
     }
 }
