@@ -386,8 +386,8 @@ def test_n38_failures_are_listed_and_replayed_one_or_many(account: Account, site
         one = account.post(f"/deliveries/{dead[0]['id']}/replay", status=200)
         assert one["id"] == dead[0]["id"]
         account.delivery(id=dead[0]["id"], state="delivered")
-        answer = account.client.post("/deliveries/replay", json={"state": "dead", "channel_id": channel["id"]})
-        assert answer.is_success, answer.text
+        done = account.post("/deliveries/replay", {"state": "dead", "channel": channel["id"]}, status=200)
+        assert done == {"replayed": 3, "skipped": 0, "more": False}
         until("all are delivered", lambda: len(account.deliveries(state="delivered")) == 4)
         assert receiver.accepted() == {one["id"] for one in dead}
         assert account.deliveries(state="dead") == []
