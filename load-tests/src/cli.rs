@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::cluster::{ChaosArgs, Nodes, RollingArgs, ScaleArgs};
 pub(crate) use self::single::{
-    Blow, ConnectArgs, DetectArgs, FanoutArgs, IdleArgs, KillArgs, ReportArgs, StormArgs,
+    Blow, ConnectArgs, DeliveriesArgs, DeliveriesPart, DetectArgs, FanoutArgs, IdleArgs, KillArgs,
+    ReportArgs, StormArgs,
 };
 use crate::fleet::Plan;
 
@@ -47,6 +48,8 @@ pub(crate) enum Scenario {
     Idle(IdleArgs),
     /// The hub is killed at random moments under load; nothing may be lost.
     Kill(KillArgs),
+    /// Webhooks a second, what hanging endpoints cost others, and that nothing is lost among bad receivers.
+    Deliveries(DeliveriesArgs),
     /// Faults of every kind on several nodes under load; nothing may be lost, and all must recover.
     Chaos(ChaosArgs),
     /// Each node of a cluster restarts in turn under its agents; nobody may notice.
@@ -107,6 +110,7 @@ impl Scenario {
             Self::Detect(_) => "detect",
             Self::Idle(_) => "idle",
             Self::Kill(_) => "kill",
+            Self::Deliveries(_) => "deliveries",
             Self::Chaos(_) => "chaos",
             Self::Rolling(_) => "rolling",
             Self::Scale(_) => "scale",
@@ -122,6 +126,7 @@ impl Scenario {
             Self::Detect(args) => &args.common,
             Self::Idle(args) => &args.common,
             Self::Kill(args) => &args.common,
+            Self::Deliveries(args) => &args.common,
             Self::Chaos(args) => &args.common,
             Self::Rolling(args) => &args.common,
             Self::Scale(args) => &args.common,
@@ -149,6 +154,7 @@ impl Scenario {
             }
             Self::Idle(_) => Ok(Plan::default()),
             Self::Kill(args) => Plan::spread(args.agents, Some(args.orgs), args.devices),
+            Self::Deliveries(args) => Plan::spread(args.tenants, Some(args.tenants), args.devices),
             Self::Chaos(args) => Plan::spread(args.agents, Some(args.orgs), args.devices),
             Self::Rolling(args) => Plan::spread(args.agents, None, 1),
             Self::Scale(args) => args.plan(args.agents.iter().copied().max().unwrap_or(0)),
@@ -167,6 +173,7 @@ impl Scenario {
             | Self::Storm(_)
             | Self::Detect(_)
             | Self::Idle(_)
+            | Self::Deliveries(_)
             | Self::Scale(_) => 0,
         };
         Ok(self.plan()?.agents() + viewers)
@@ -174,7 +181,11 @@ impl Scenario {
 
     /// Whether it starts or stops the hub, which a hub at --url does not allow.
     pub(crate) const fn handles_the_hub(&self) -> bool {
-        matches!(self, Self::Storm(_) | Self::Idle(_) | Self::Kill(_)) || self.cluster().is_some()
+        match self {
+            Self::Storm(_) | Self::Idle(_) | Self::Kill(_) => true,
+            Self::Deliveries(args) => args.kill_every.is_some(),
+            _ => self.cluster().is_some(),
+        }
     }
 
     /// What a scenario with several nodes takes besides.
@@ -266,6 +277,9 @@ mod tests {
         let plan = fanout.plan().unwrap();
         assert_eq!((plan.orgs, fanout.connections().unwrap()), (20, 1_100));
         assert_eq!(parse("pulse-load kill --hub x --kills 5").runs(), 1);
+        let deliveries = parse("pulse-load deliveries --hub x");
+        let plan = deliveries.plan().unwrap();
+        assert_eq!((plan.orgs, plan.agents_per_org, deliveries.runs()), (100, 1, 3));
     }
 
     #[test]
@@ -279,6 +293,8 @@ mod tests {
         assert!(
             check("pulse-load kill --url 127.0.0.1:1 --fleet f").unwrap_err().contains("--hub")
         );
+        assert!(check("pulse-load deliveries --url 127.0.0.1:1 --fleet f --kill-every 2").is_err());
+        assert_eq!(check("pulse-load deliveries --url 127.0.0.1:1 --fleet f"), Ok(()));
         assert!(check("pulse-load report --hub x --database mysql://x").is_err());
         assert_eq!(check("pulse-load report --hub x --database postgres://u@h/d"), Ok(()));
     }

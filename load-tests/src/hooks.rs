@@ -102,7 +102,7 @@ fn path(org: OrgId) -> String {
 
 async fn subscribe(api: &Api, org: &FleetOrg, receiver: &Receiver) -> Result<(OrgId, ChannelId)> {
     let path = path(org.id);
-    let channel = api.create_webhook(org.tenant(), &receiver.url(&path)).await?;
+    let channel = api.create_webhook(org.tenant(), &receiver.url(&path), None).await?;
     let secret = channel.secret.as_deref().context("a new webhook was given no secret")?;
     receiver.expect_signed(&path, secret)?;
     api.create_rule(org.tenant(), &["agent.offline", "device.offline"], &channel).await?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context, Result};
 use pulse_protocol::Timestamp;
 use pulse_protocol::event::Event;
-use pulse_protocol::ids::{AgentId, DeviceId};
+use pulse_protocol::ids::{AgentId, ChannelId, DeviceId};
 use serde::Deserialize;
 
 use crate::checker::{Fault, Seen, Sequence};
@@ -30,6 +30,10 @@ pub(crate) struct Journal {
     pub(crate) online: Vec<AgentId>,
     /// Numbers of `device.offline` events of devices that were known to be online.
     pub(crate) devices_gone: BTreeSet<u64>,
+    /// Numbers of `device.online` events of devices that were known to be offline.
+    pub(crate) devices_back: BTreeSet<u64>,
+    /// Numbers of `channel.disabled` events, by channel: the first of each.
+    pub(crate) disabled: HashMap<ChannelId, u64>,
 }
 
 /// An `agent.offline` event.
@@ -54,6 +58,11 @@ struct DeviceData {
 #[derive(Deserialize)]
 struct AgentData {
     agent_id: AgentId,
+}
+
+#[derive(Deserialize)]
+struct Disabled {
+    channel_id: ChannelId,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +113,8 @@ impl Journal {
             written: Vec::new(),
             online: Vec::new(),
             devices_gone: BTreeSet::new(),
+            devices_back: BTreeSet::new(),
+            disabled: HashMap::new(),
         }
     }
 
@@ -127,8 +138,10 @@ impl Journal {
                     return Ok(());
                 }
                 let online = name == "device.online";
-                if !online && data.previous == "online" {
-                    self.devices_gone.insert(seq);
+                match data.previous.as_str() {
+                    "online" if !online => drop(self.devices_gone.insert(seq)),
+                    "offline" if online => drop(self.devices_back.insert(seq)),
+                    _ => {}
                 }
                 if let Some((agent, device)) = owners.get(&data.device_id) {
                     let mark = data.response_time_ms.filter(|_| online).and_then(Mark::from_ms);
@@ -138,6 +151,10 @@ impl Journal {
                         mark,
                     });
                 }
+            }
+            "channel.disabled" => {
+                let Disabled { channel_id } = serde_json::from_str(data).with_context(shape)?;
+                self.disabled.entry(channel_id).or_insert(seq);
             }
             "agent.updated" | "device.discovered" => {
                 let Named { name } = serde_json::from_str(data).with_context(shape)?;

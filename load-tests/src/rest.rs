@@ -8,7 +8,7 @@ use pulse_protocol::api::{
     AgentCreated, ChannelCreated, Delivery, DeliveryState, Device, Org, Page, Rule,
 };
 use pulse_protocol::event::Event;
-use pulse_protocol::ids::{AgentId, OrgId};
+use pulse_protocol::ids::{AgentId, ChannelId, OrgId, RuleId};
 use pulse_protocol::problem::Problem;
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -59,12 +59,17 @@ impl Api {
         self.send(tenant, Method::POST, "/devices", Some(device)).await
     }
 
+    /// Seconds to wait after each failed attempt; the hub's own schedule, if none.
     pub(crate) async fn create_webhook(
         &self,
         tenant: Tenant<'_>,
         url: &str,
+        retry_schedule_s: Option<&[u32]>,
     ) -> Result<ChannelCreated> {
-        let body = json!({ "name": "receiver", "kind": "webhook", "config": { "url": url } });
+        let mut body = json!({ "name": "receiver", "kind": "webhook", "config": { "url": url } });
+        if let Some(schedule) = retry_schedule_s {
+            body["retry_schedule_s"] = json!(schedule);
+        }
         self.send(tenant, Method::POST, "/channels", Some(&body)).await
     }
 
@@ -87,6 +92,18 @@ impl Api {
         self.send(tenant, Method::POST, "/rules", Some(&body)).await
     }
 
+    /// Removes a rule and then its channel.
+    pub(crate) async fn remove_webhook(
+        &self,
+        tenant: Tenant<'_>,
+        rule: RuleId,
+        channel: ChannelId,
+    ) -> Result<(), Refusal> {
+        let nothing = json!({});
+        self.write(tenant, Method::DELETE, &format!("/rules/{rule}"), &nothing).await?;
+        self.write(tenant, Method::DELETE, &format!("/channels/{channel}"), &nothing).await
+    }
+
     pub(crate) async fn change_org(&self, tenant: Tenant<'_>, change: Liveness) -> Result<Org> {
         self.send(tenant, Method::PATCH, "", Some(&change)).await
     }
@@ -107,6 +124,17 @@ impl Api {
     ) -> Result<Vec<Delivery>> {
         let filter = state.map_or(String::new(), |state| format!("&state={state}"));
         self.list(tenant, "/deliveries", &filter).await
+    }
+
+    /// Those of one channel, in one state or all.
+    pub(crate) async fn deliveries_of(
+        &self,
+        tenant: Tenant<'_>,
+        channel: ChannelId,
+        state: Option<DeliveryState>,
+    ) -> Result<Vec<Delivery>> {
+        let state = state.map_or(String::new(), |state| format!("&state={state}"));
+        self.list(tenant, "/deliveries", &format!("&channel={channel}{state}")).await
     }
 
     /// Gives an agent another name.

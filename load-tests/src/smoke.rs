@@ -1,14 +1,17 @@
 //! Agents and viewers against a hub in miniature: enough of the protocol to see that both keep to it, and that a
 //! hub that loses, repeats or cuts off is found out.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
 use pulse_protocol::agent::AgentFrame;
+use pulse_protocol::api::DeliveryState;
 use pulse_protocol::ids::{AgentId, CheckId, OrgId};
 use pulse_protocol::status::DeviceStatus;
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +26,9 @@ use crate::agent::{AgentRecord, SimAgent, SimDevice};
 use crate::checker::{Fault, Seen, changes};
 use crate::crew::{Crew, Mode, Tally};
 use crate::entrance::Entrance;
+use crate::receiver::{Manner, Receiver};
+use crate::rest::http_client;
+use crate::scenario::deliveries::verdict::{Case, Listed, judge};
 use crate::viewer::{Audience, Curtain, SimViewer, ViewerRecord};
 use crate::wire::{Clock, Mark};
 
@@ -292,4 +298,44 @@ async fn an_agent_that_is_turned_away_gives_up_and_says_so() {
     let scene = timeout(PATIENCE, play).await.expect("the play ends");
     let faults = scene.faults();
     assert!(matches!(&faults[..], [Fault::Broken(text)] if text.contains("401")), "{faults:?}");
+}
+
+/// Delivers three messages, each in up to three attempts, and says what became of them: the truth, or that all were
+/// delivered. Returns what the verdict makes of it.
+async fn deliver(manner: Manner, is_honest: bool) -> Vec<Fault> {
+    let receiver = Receiver::of(manner, None).await.unwrap();
+    let client = http_client(Duration::from_millis(300)).unwrap();
+    let called: BTreeSet<u64> = (1..=3).collect();
+    let mut listed = Vec::new();
+    for &seq in &called {
+        let id = format!("dlv_{seq}");
+        let mut is_accepted = false;
+        for _ in 0..3 {
+            let post = client.post(receiver.url("/org")).header("webhook-id", &id).body("{}");
+            is_accepted |= post.send().await.is_ok_and(|answer| answer.status().is_success());
+        }
+        let says_accepted = is_accepted || !is_honest;
+        let state = if says_accepted { DeliveryState::Delivered } else { DeliveryState::Dead };
+        let is_scheduled = false;
+        listed.push(Listed { id, seq, state, is_scheduled, shows_acceptance: says_accepted });
+    }
+    let received = receiver.take();
+    let nothing = HashMap::new();
+    let accepted = received.by_path.get("/org").unwrap_or(&nothing);
+    let always_accepts = manner.always_accepts();
+    let case =
+        Case { name: manner.name(), called: &called, listed: &listed, accepted, always_accepts };
+    judge(&case)
+}
+
+#[tokio::test]
+async fn a_hub_that_says_delivered_of_what_nobody_accepted_is_found_out() {
+    let hubs = Manner::ALL.map(|manner| async move {
+        (manner, deliver(manner, true).await, deliver(manner, false).await)
+    });
+    for (manner, truths, lies) in join_all(hubs).await {
+        assert_eq!(truths, [], "{manner:?}");
+        let accepts = manner.always_accepts() || manner == Manner::Throttling;
+        assert_eq!(lies.len(), if accepts { 0 } else { 3 }, "{manner:?}: {lies:?}");
+    }
 }

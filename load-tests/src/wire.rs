@@ -102,8 +102,18 @@ fn glance_by_parsing(frame: &[u8]) -> Result<Glance, Unreadable> {
 /// none of their own, for a device that does not answer has no response time.
 pub(crate) fn mark_in_event(frame: &[u8]) -> Option<Mark> {
     memmem::find(frame, b"\"event\":\"device.online\"")?;
+    response_time(frame)
+}
+
+/// The same in the body of a webhook.
+pub(crate) fn mark_in_webhook(body: &[u8]) -> Option<Mark> {
+    memmem::find(body, b"\"type\":\"device.online\"")?;
+    response_time(body)
+}
+
+fn response_time(text: &[u8]) -> Option<Mark> {
     let key = b"\"response_time_ms\":";
-    let rest = &frame[memmem::find(frame, key)? + key.len()..];
+    let rest = &text[memmem::find(text, key)? + key.len()..];
     let end = rest.iter().position(|byte| matches!(byte, b',' | b'}'))?;
     std::str::from_utf8(&rest[..end]).ok()?.trim().parse().ok().and_then(Mark::from_ms)
 }
@@ -212,6 +222,13 @@ mod tests {
         let sent = clock.epoch + Duration::from_micros(59_999_000);
         let age = clock.age(clock.mark(sent), sent + Duration::from_millis(3));
         assert_eq!(age, Duration::from_millis(3));
+    }
+
+    #[test]
+    fn a_webhook_carries_it_too() {
+        let body = br#"{"type":"device.online","timestamp":"2026-03-01T12:00:00.000Z","data":{"response_time_ms":2.5}}"#;
+        assert_eq!(mark_in_webhook(body), Mark::from_ms(2.5));
+        assert_eq!(mark_in_webhook(EVENT.as_bytes()), None);
     }
 
     #[test]

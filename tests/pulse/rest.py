@@ -10,6 +10,10 @@ import httpx
 from .waiting import until
 
 
+# A rule that holds nothing back: each event is one message.
+PLAIN = {"cooldown_s": 0, "min_duration_s": 0, "grouping": "none", "flap_detection": False}
+
+
 class OrgClient(httpx.Client):
     """A client whose paths begin at an org: `""` is the org itself."""
 
@@ -61,11 +65,43 @@ class Account:
     def add_device(self, agent_id: str, address: str = "192.0.2.1", **more: Any) -> dict:
         return self.post("/devices", {"agent_id": agent_id, "address": address, **more})
 
-    def add_alert(self, url: str, *event_types: str) -> dict:
-        """A webhook channel and a rule that sends these events there; answers the channel with its secret."""
+    def add_channel(self, kind: str, config: dict, **more: Any) -> dict:
+        return self.post("/channels", {"name": f"To {kind}", "kind": kind, "config": config, **more})
+
+    def add_rule(self, channel: dict | list[dict], *event_types: str, **settings: Any) -> dict:
+        """A rule with the settings that are given, and the hub's own where none are."""
+        channels = channel if isinstance(channel, list) else [channel]
+        body = {"name": "Alert", "event_types": list(event_types), "channel_ids": [one["id"] for one in channels]}
+        return self.post("/rules", body | settings)
+
+    def add_alert(self, url: str, *event_types: str, **settings: Any) -> dict:
+        """A webhook channel and a rule that sends these events there, each of them; answers the channel with its secret."""
         channel = self.post("/channels", {"name": "Hook", "kind": "webhook", "config": {"url": url}})
-        self.post("/rules", {"name": "Alert", "event_types": list(event_types), "channel_ids": [channel["id"]]})
+        self.add_rule(channel, *event_types, **PLAIN | settings)
         return channel
+
+    def deliveries(self, **query: Any) -> list[dict]:
+        """All of them, oldest first."""
+        found: list[dict] = []
+        cursor: dict = {}
+        while True:
+            page = self.get("/deliveries", limit=200, **query, **cursor)
+            found += page["items"]
+            if page["next_cursor"] is None:
+                return found[::-1]
+            cursor = {"cursor": page["next_cursor"]}
+
+    def delivery(self, within_s: float = 30, /, **fields: Any) -> dict:
+        """The oldest delivery that has these fields, as soon as there is one."""
+
+        def found() -> dict | None:
+            fits = (
+                one for one in self.deliveries()
+                if all(one.get(key) == value for key, value in fields.items())
+            )
+            return next(fits, None)
+
+        return until(f"a delivery with {fields}", found, within_s)
 
     def events(self, *names: str) -> list[dict]:
         """The whole journal, or those of some names."""

@@ -40,8 +40,10 @@ impl Fleet {
             "name": "Demo receiver", "kind": "webhook", "config": { "url": receiver_url },
         });
         let channel = self.add("channels", channel).await?;
+        // The demo's devices fail every few minutes, and each time is to be seen.
         let rule = json!({
             "name": "Comings and goings", "event_types": ALERTS, "channel_ids": [channel["id"]],
+            "cooldown_s": 0, "flap_detection": false,
         });
         self.add("rules", rule).await?;
         let secret = channel["secret"].as_str().context("the new channel has no secret")?;

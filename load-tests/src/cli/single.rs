@@ -152,3 +152,60 @@ pub(crate) struct KillArgs {
     #[arg(long, default_value_t = 180)]
     pub(crate) settle_seconds: u64,
 }
+
+/// A part of [`super::Scenario::Deliveries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeliveriesPart {
+    /// Good receivers: webhooks a second, and how soon they arrive.
+    Throughput,
+    /// What the hanging endpoints of some tenants cost the others.
+    Fairness,
+    /// Receivers of every manner: nothing is lost, made up or left lying.
+    Faults,
+}
+
+/// See [`super::Scenario::Deliveries`].
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DeliveriesArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Only this part; may be given several times.
+    #[arg(long = "part", value_enum)]
+    pub(crate) parts: Vec<DeliveriesPart>,
+    /// Orgs, with an agent and a webhook each.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) tenants: usize,
+    /// Devices of each.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) devices: usize,
+    /// Changes a second that the most is measured with; each calls for a webhook.
+    #[arg(long, default_value_t = 6_000)]
+    pub(crate) rate: u32,
+    /// Changes a second while the tenants are compared.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) fair_rate: u32,
+    /// Rounds with none, one and a tenth of the tenants hanging.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: u32,
+    /// Changes a second of all tenants among bad receivers; twelve tenants have one each.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) fault_rate: u32,
+    /// How long changes come among bad receivers.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) fault_seconds: u64,
+    /// Kill the hub (SIGKILL) among bad receivers at random moments, so many seconds apart on average.
+    #[arg(long)]
+    pub(crate) kill_every: Option<f64>,
+    /// Draws the moments; the same seed draws the same ones.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Seconds that the last deliveries of a part are waited for.
+    #[arg(long, default_value_t = 180)]
+    pub(crate) settle_seconds: u64,
+}
+
+impl DeliveriesArgs {
+    pub(crate) fn plays(&self, part: DeliveriesPart) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+}

@@ -2,6 +2,7 @@
 
 pub(crate) mod chaos;
 pub(crate) mod connect;
+pub(crate) mod deliveries;
 pub(crate) mod detect;
 pub(crate) mod fanout;
 pub(crate) mod idle;
@@ -33,6 +34,7 @@ pub(crate) async fn run(scenario: &Scenario, world: &mut World) -> Result<Run> {
         Scenario::Detect(args) => Box::pin(detect::run(args, world)).await,
         Scenario::Idle(args) => Box::pin(idle::run(args, world)).await,
         Scenario::Kill(args) => Box::pin(kill::run(args, world)).await,
+        Scenario::Deliveries(args) => Box::pin(deliveries::run(args, world)).await,
         Scenario::Chaos(_) | Scenario::Rolling(_) | Scenario::Scale(_) => {
             bail!("`{}` starts its own nodes", scenario.name())
         }
