@@ -1,6 +1,6 @@
 /** REST: the same origin, the session's cookie, problems as exceptions. */
 
-import type { Delivery, Event, Me, Page, Problem, ProblemCode } from './protocol';
+import type { Event, FieldError, Me, Page, Problem, ProblemCode } from './protocol';
 import type { StopReason } from './connection';
 
 /** An answer that was not a success, or none at all. */
@@ -8,18 +8,27 @@ export class ApiError extends Error {
   /** 0 when the hub did not answer. */
   readonly status: number;
   readonly code: ProblemCode | 'unreachable';
+  /** Every fault of the body that was sent; empty when the refusal is about something else. */
+  readonly errors: readonly FieldError[];
 
-  constructor(status: number, code: ProblemCode | 'unreachable', detail: string) {
+  constructor(
+    status: number,
+    code: ProblemCode | 'unreachable',
+    detail: string,
+    errors: readonly FieldError[] = [],
+  ) {
     super(detail);
     this.name = 'ApiError';
     this.status = status;
     this.code = code;
+    this.errors = errors;
   }
 }
 
 let csrfToken: string | null = null;
 
-async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** One call; `path` begins after `/api/v1`. */
+export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
   const headers: Record<string, string> = { accept: 'application/json' };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (method !== 'GET' && csrfToken !== null) headers['x-csrf-token'] = csrfToken;
@@ -46,11 +55,12 @@ async function request<T>(method: string, path: string, body?: unknown): Promise
 
 function problem(status: number, text: string): ApiError {
   try {
-    const { code, detail, title } = JSON.parse(text) as Partial<Problem>;
+    const { code, detail, title, errors } = JSON.parse(text) as Partial<Problem>;
     return new ApiError(
       status,
       code ?? 'internal',
       detail ?? title ?? `The hub answered ${status}.`,
+      errors,
     );
   } catch {
     return new ApiError(status, 'internal', `The hub answered ${status}.`);
@@ -81,16 +91,6 @@ export async function logout(): Promise<void> {
 export async function eventsAfter(org: string, after: number, limit: number): Promise<Event[]> {
   const path = `/orgs/${org}/events?after=${after}&limit=${limit}`;
   return (await request<Page<Event>>('GET', path)).items;
-}
-
-/** The latest deliveries. */
-export async function deliveries(org: string, limit: number): Promise<Delivery[]> {
-  return (await request<Page<Delivery>>('GET', `/orgs/${org}/deliveries?limit=${limit}`)).items;
-}
-
-/** Sends a dead delivery again, under the same id. */
-export async function replay(org: string, delivery: string): Promise<void> {
-  await request('POST', `/orgs/${org}/deliveries/${delivery}/replay`);
 }
 
 /** Why a dashboard session of this org may be refused; null when it should not be. */

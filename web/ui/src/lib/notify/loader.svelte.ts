@@ -1,0 +1,42 @@
+/** Something that REST tells and events only say that it changed. */
+
+import { ApiError } from '../api';
+import type { Live } from '../live.svelte';
+import type { Event } from '../protocol';
+import { Refresher } from './refresh';
+
+export class Loader<T> {
+  /** Null until it was told for the first time. */
+  value: T | null = $state.raw(null);
+  /** Why it could not be told the last time; empty when it was. */
+  trouble = $state('');
+
+  private readonly refresher: Refresher;
+
+  constructor(private readonly load: () => Promise<T>) {
+    this.refresher = new Refresher(() => this.reload());
+  }
+
+  /** Asks now, and again after events that `concern` it, until the returned function is called. */
+  follow(live: Live, concern: (events: readonly Event[]) => boolean): () => void {
+    void this.refresher.now();
+    const leave = live.onNews((events) => {
+      if (events === null || concern(events)) this.refresher.soon();
+    });
+    return () => {
+      leave();
+      this.refresher.stop();
+    };
+  }
+
+  /** Asks now. */
+  async reload(): Promise<void> {
+    try {
+      this.value = await this.load();
+      this.trouble = '';
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.trouble = error.message;
+    }
+  }
+}
