@@ -1,6 +1,12 @@
 /** Waits between attempts, as people write them: `30 s, 5 min, 2 h`. */
 
-const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, min: 60, h: 3600, d: 86_400 };
+const UNITS: ReadonlyMap<string, number> = new Map([
+  ['s', 1],
+  ['m', 60],
+  ['min', 60],
+  ['h', 3600],
+  ['d', 86_400],
+]);
 
 /** A list of waits that cannot be read. */
 export class ScheduleError extends Error {}
@@ -10,7 +16,7 @@ export function parseSchedule(text: string): number[] {
   const waits = text.split(/[,;\n]/).map((wait) => wait.trim());
   return waits.filter(Boolean).map((wait) => {
     const [, amount, unit] = /^(\d+)\s*([a-z]*)$/i.exec(wait) ?? [];
-    const factor = UNITS[(unit || 's').toLowerCase()];
+    const factor = UNITS.get((unit || 's').toLowerCase());
     if (amount === undefined || factor === undefined) {
       throw new ScheduleError(`“${wait}” is no wait such as 30 s, 5 min or 2 h.`);
     }
@@ -37,5 +43,5 @@ export function inUnit(seconds: number): { amount: number; unit: Unit } {
 }
 
 export function toSeconds(amount: number, unit: Unit): number {
-  return Math.round(amount * (UNITS[unit] ?? 1));
+  return Math.round(amount * (UNITS.get(unit) ?? 1));
 }
