@@ -1,7 +1,16 @@
 /** REST: the same origin, the session's cookie, problems as exceptions. */
 
-import type { Event, FieldError, Me, Page, Problem, ProblemCode } from './protocol';
+import type { AttemptOutcome, Event, FieldError, Me, Page, Problem, ProblemCode } from './protocol';
 import type { StopReason } from './connection';
+
+/** What a receiver made of a message. */
+export interface ReceiverAnswer {
+  readonly outcome: AttemptOutcome;
+  /** Its HTTP status, or the reply code of its mail server. */
+  readonly status?: number | null;
+  readonly answer?: string | null;
+  readonly duration_ms: number;
+}
 
 /** An answer that was not a success, or none at all. */
 export class ApiError extends Error {
@@ -10,18 +19,22 @@ export class ApiError extends Error {
   readonly code: ProblemCode | 'unreachable';
   /** Every fault of the body that was sent; empty when the refusal is about something else. */
   readonly errors: readonly FieldError[];
+  /** What the receiver of a test message said, when it did not accept it. */
+  readonly receiver: ReceiverAnswer | null;
 
   constructor(
     status: number,
     code: ProblemCode | 'unreachable',
     detail: string,
     errors: readonly FieldError[] = [],
+    receiver: ReceiverAnswer | null = null,
   ) {
     super(detail);
     this.name = 'ApiError';
     this.status = status;
     this.code = code;
     this.errors = errors;
+    this.receiver = receiver;
   }
 }
 
@@ -55,12 +68,15 @@ export async function request<T>(method: string, path: string, body?: unknown): 
 
 function problem(status: number, text: string): ApiError {
   try {
-    const { code, detail, title, errors } = JSON.parse(text) as Partial<Problem>;
+    const { code, detail, title, errors, receiver } = JSON.parse(text) as Partial<Problem> & {
+      receiver?: ReceiverAnswer;
+    };
     return new ApiError(
       status,
       code ?? 'internal',
       detail ?? title ?? `The hub answered ${status}.`,
       errors,
+      receiver,
     );
   } catch {
     return new ApiError(status, 'internal', `The hub answered ${status}.`);

@@ -12,9 +12,14 @@ export function concernsAlerts(events: readonly Event[]): boolean {
   return events.some((event) => TOLD_BY.test(event.event));
 }
 
+/** Those that began last first. */
+export function newestFirst(alerts: readonly Alert[]): Alert[] {
+  return [...alerts].sort((a, b) => (a.since < b.since ? 1 : -1));
+}
+
 /** Those that nobody acknowledged first, then by state, then the newest first. */
 export function sortOpen(alerts: readonly Alert[]): Alert[] {
   const rank = (alert: Alert) =>
     (alert.acknowledged_at === undefined ? 0 : OPEN.length) + OPEN.indexOf(alert.state);
-  return [...alerts].sort((a, b) => rank(a) - rank(b) || (a.since < b.since ? 1 : -1));
+  return newestFirst(alerts).sort((a, b) => rank(a) - rank(b));
 }

@@ -1,10 +1,9 @@
 /** Calls of notifications. */
 
-import { ApiError, request } from '../api';
+import { ApiError, type ReceiverAnswer, request } from '../api';
 import type {
   Alert,
   AlertState,
-  AttemptOutcome,
   Channel,
   ChannelCreated,
   Delivery,
@@ -21,12 +20,12 @@ const PAGE = 100;
 
 type Body = Readonly<Record<string, unknown>>;
 
-async function all<T>(path: string): Promise<T[]> {
+async function all<T>(path: string, pages = PAGES_MAX): Promise<T[]> {
   const items: T[] = [];
   let cursor: string | null = null;
-  for (let page = 0; page < PAGES_MAX; page += 1) {
+  for (let page = 0; page < pages; page += 1) {
     const from: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`;
-    const answer: Page<T> = await request('GET', `${path}?limit=${PAGE}${from}`);
+    const answer: Page<T> = await request('GET', `${path}limit=${PAGE}${from}`);
     items.push(...answer.items);
     cursor = answer.next_cursor;
     if (cursor === null) break;
@@ -34,8 +33,11 @@ async function all<T>(path: string): Promise<T[]> {
   return items;
 }
 
-export function alerts(org: string, state: AlertState, limit: number): Promise<Page<Alert>> {
-  return request('GET', `/orgs/${org}/alerts?state=${state}&limit=${limit}`);
+/** Most alerts of one state that are asked for. */
+export const ALERTS_MAX = 5 * PAGE;
+
+export function alerts(org: string, state: AlertState): Promise<Alert[]> {
+  return all(`/orgs/${org}/alerts?state=${state}&`, ALERTS_MAX / PAGE);
 }
 
 export function acknowledge(org: string, alert: string): Promise<Alert> {
@@ -62,20 +64,13 @@ export function rotateSecret(org: string, channel: string): Promise<ChannelCreat
   return request('POST', `/orgs/${org}/channels/${channel}/rotate-secret`);
 }
 
-/** What a receiver said to a test message. */
-export interface Tested {
-  readonly outcome: AttemptOutcome;
-  readonly status: number | null;
-  readonly answer: string | null;
-  readonly duration_ms: number;
-}
-
-export function testChannel(org: string, channel: string): Promise<Tested> {
+/** Sends a test message; a refusal of the receiver is an error that tells its answer. */
+export function testChannel(org: string, channel: string): Promise<ReceiverAnswer> {
   return request('POST', `/orgs/${org}/channels/${channel}/test`);
 }
 
 export function rules(org: string): Promise<Rule[]> {
-  return all(`/orgs/${org}/rules`);
+  return all(`/orgs/${org}/rules?`);
 }
 
 export function createRule(org: string, body: Body): Promise<Rule> {
@@ -130,7 +125,7 @@ export function replayMany(org: string, body: Body): Promise<Replayed> {
 }
 
 export function windows(org: string): Promise<MaintenanceWindow[]> {
-  return all(`/orgs/${org}/maintenance-windows`);
+  return all(`/orgs/${org}/maintenance-windows?`);
 }
 
 export function createWindow(org: string, body: Body): Promise<MaintenanceWindow> {

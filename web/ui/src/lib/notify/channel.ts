@@ -43,8 +43,8 @@ export const CONFIG_FIELDS: Readonly<Record<ChannelKind, readonly ConfigField[]>
     text('routing_key', 'Routing key', 'Of an Events API v2 integration.', { secret: true }),
   ],
   ntfy: [
-    text('url', 'Server', 'https://ntfy.sh, or your own.', { input: 'url' }),
     text('topic', 'Topic', 'Who knows it can read along, unless the server asks for a token.'),
+    text('server', 'Server', 'Empty: https://ntfy.sh.', { input: 'url', optional: true }),
     text('token', 'Access token', 'Where the server asks for one.', {
       optional: true,
       secret: true,
@@ -90,6 +90,8 @@ export function channelBody(form: ChannelForm, stored: Channel | null): Record<s
   for (const field of fields) {
     const value = parsed(field, form.config[field.key] ?? '');
     if (value !== undefined) config[field.key] = value;
+    // A secret that is left out keeps its value; only `null` removes it.
+    else if (stored && field.input !== 'headers') config[field.key] = null;
   }
   const retry_schedule_s = parseSchedule(form.schedule);
   const name = form.name.trim();
@@ -107,7 +109,10 @@ export function channelTarget(channel: Channel): string {
     return others.length > 0 ? `${first} and ${others.length} more` : first;
   }
   const word = (key: string) => (typeof config[key] === 'string' ? (config[key] as string) : '');
-  if (channel.kind === 'ntfy') return `${word('url').replace(/\/$/, '')}/${word('topic')}`;
+  if (channel.kind === 'ntfy') {
+    const server = word('server') || 'https://ntfy.sh';
+    return `${server.replace(/\/$/, '')}/${word('topic')}`;
+  }
   return word('url') || word('webhook_url') || word('chat_id') || word('routing_key');
 }
 

@@ -114,8 +114,10 @@ export class DeliveryList {
     if (events === null) return this.refresher.soon();
     const { rows, unknown } = patchRows(this.rows, events, this.query.state, this.open);
     this.rows = rows;
-    const shown = rows.find((row) => row.id === this.open);
-    if (shown && shown.tries > shown.attempts.length) void this.refreshOne(shown.id);
+    const { open } = this;
+    if (open !== null && events.some((event) => event.data['delivery_id'] === open)) {
+      void this.refreshOne(open);
+    }
     if (!unknown) return;
     if (this.reading || this.open !== null) this.waiting = true;
     else this.refresher.soon();

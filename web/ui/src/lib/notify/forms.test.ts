@@ -46,8 +46,8 @@ const CONFIGS: Readonly<Record<ChannelKind, [ChannelForm['config'], JsonValue]>>
   ],
   pagerduty: [{ routing_key: '********' }, { routing_key: '********' }],
   ntfy: [
-    { url: 'https://ntfy.sh', topic: 'alerts', token: 'tk' },
-    { url: 'https://ntfy.sh', topic: 'alerts', token: 'tk' },
+    { topic: 'alerts', server: 'https://ntfy.example.org/', token: '********' },
+    { topic: 'alerts', server: 'https://ntfy.example.org/', token: '********' },
   ],
 };
 
@@ -65,7 +65,7 @@ describe('the form of a channel', () => {
   it('sends nothing for what is optional and empty, and empty text for what is not', () => {
     const empty = (kind: ChannelKind) =>
       channelBody({ ...emptyChannel(), kind, config: {} }, null)['config'];
-    expect(empty('ntfy')).toEqual({ url: '', topic: '' });
+    expect(empty('ntfy')).toEqual({ topic: '' });
     expect(empty('webhook')).toEqual({ url: '' });
     expect(empty('email')).toEqual({ recipients: [] });
   });
@@ -83,10 +83,15 @@ describe('the form of a channel', () => {
   });
 
   it('keeps what it does not know, and takes out a secret that was emptied', () => {
-    const stored = channel('ntfy', { url: 'u', topic: 't', token: '****', priority: 4 });
+    const stored = channel('ntfy', { topic: 't', server: 'u', token: '****', priority: 4 });
     const form = channelForm(stored);
     form.config['token'] = '';
-    expect(channelBody(form, stored)['config']).toEqual({ url: 'u', topic: 't', priority: 4 });
+    expect(channelBody(form, stored)['config']).toEqual({
+      topic: 't',
+      server: 'u',
+      token: null,
+      priority: 4,
+    });
   });
 
   it('says an empty schedule of a stored channel, so that it goes back to the hub’s own', () => {
@@ -106,7 +111,8 @@ describe('the form of a channel', () => {
 
   it('shows where it delivers to', () => {
     expect(channelTarget(channel('email', CONFIGS.email[1]))).toBe('kim@example.org and 1 more');
-    expect(channelTarget(channel('ntfy', CONFIGS.ntfy[1]))).toBe('https://ntfy.sh/alerts');
+    expect(channelTarget(channel('ntfy', CONFIGS.ntfy[1]))).toBe('https://ntfy.example.org/alerts');
+    expect(channelTarget(channel('ntfy', { topic: 'a' }))).toBe('https://ntfy.sh/a');
     expect(channelTarget(channel('slack', CONFIGS.slack[1]))).toBe('https://x/********');
     expect(channelTarget(channel('webhook', null))).toBe('');
     expect(CONFIG_FIELDS.slack[0]?.secret).toBe(true);
@@ -172,7 +178,7 @@ describe('the form of a rule', () => {
 
   it('says its conditions', () => {
     expect(conditionsText(rule)).toBe(
-      'when wrong for 1 min · each at most once in 5 min · as that, and one for all within a minute' +
+      'when wrong for 1 min · each at most once in 5 min · one for all within a minute' +
         ' · quiet 22:00 to 06:00 Sat, Sun · escalates after 15 min',
     );
   });

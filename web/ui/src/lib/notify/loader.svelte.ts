@@ -13,8 +13,12 @@ export class Loader<T> {
 
   private readonly refresher: Refresher;
 
-  constructor(private readonly load: () => Promise<T>) {
-    this.refresher = new Refresher(() => this.reload());
+  /** After events it is asked for again within `waitMs`. */
+  constructor(
+    private readonly load: () => Promise<T>,
+    waitMs = 500,
+  ) {
+    this.refresher = new Refresher(() => this.reload(), waitMs);
   }
 
   /** Asks now, and again after events that `concern` it, until the returned function is called. */

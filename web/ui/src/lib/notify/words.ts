@@ -104,7 +104,7 @@ export function reasonText(reason: Reason): string {
 
 export const GROUPINGS: readonly (readonly [Grouping, string])[] = [
   ['agent', 'One for an agent and its devices'],
-  ['digest', 'As that, and one for all within a minute'],
+  ['digest', 'One for all within a minute'],
   ['none', 'One for each'],
 ];
 
