@@ -33,7 +33,11 @@ export const CONFIG_FIELDS: Readonly<Record<ChannelKind, readonly ConfigField[]>
   ],
   email: [text('recipients', 'Recipients', 'One address a line.', { input: 'lines' })],
   slack: [webhookUrl('An incoming webhook of your Slack app.')],
-  teams: [webhookUrl('Of a workflow that posts to a channel when a webhook request is received.')],
+  teams: [
+    webhookUrl(
+      'Of a Microsoft Teams workflow: post to a channel when a webhook request is received.',
+    ),
+  ],
   discord: [webhookUrl('From the channel’s settings, under Integrations.')],
   telegram: [
     text('bot_token', 'Bot token', 'BotFather tells it.', { secret: true }),

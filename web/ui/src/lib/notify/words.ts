@@ -82,7 +82,7 @@ export const KIND_NAMES: Readonly<Record<ChannelKind, string>> = {
   webhook: 'Webhook',
   email: 'E-mail',
   slack: 'Slack',
-  teams: 'Microsoft Teams',
+  teams: 'Teams',
   discord: 'Discord',
   telegram: 'Telegram',
   pagerduty: 'PagerDuty',
