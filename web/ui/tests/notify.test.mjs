@@ -39,6 +39,12 @@ async function open(tab) {
 
 const button = (name, where = page) => where.getByRole('button', { name });
 const dialog = () => page.getByRole('dialog').last();
+/** Takes the pointer and the focus off the list, or puts the pointer on it. */
+async function look(isReading) {
+  if (isReading) return page.locator('tbody').first().hover();
+  await page.locator('main').focus();
+  return page.mouse.move(5, 5);
+}
 const asked = (method, path) =>
   hub.asked.filter((each) => each.method === method && each.path === path).at(-1);
 
@@ -174,6 +180,7 @@ describe('deliveries', () => {
     await page.getByText('upstream is not there').first().waitFor();
     await page.getByText('no answer within 15,000 ms').waitFor();
     await button(/attempts of device.offline of switch 1 to pager/).click();
+    await look(false);
     const retrying = hub.deliveries.find((each) => each.state === 'retrying');
     turn(hub, retrying, 'delivered', { attempts: 2 });
     await page
@@ -194,6 +201,15 @@ describe('deliveries', () => {
     turn(hub, fresh, 'queued');
     await button('Newer ones: show').click();
     await page.getByText('brand new', { exact: true }).waitFor();
+    await button(/attempts of device.offline of switch 1 to pager/).click();
+    await look(true);
+    const newer = delivery(98, 'queued', 0, 'newer still');
+    hub.deliveries.unshift({ ...newer, id: `${newer.id.slice(0, -3)}100` });
+    turn(hub, hub.deliveries[0], 'queued');
+    await button('Newer ones: show').waitFor();
+    assert.equal(await page.getByText('newer still', { exact: true }).count(), 0);
+    await look(false);
+    await page.getByText('newer still', { exact: true }).waitFor();
   });
 
   it('are replayed and discarded, one and all', async () => {
@@ -240,6 +256,10 @@ describe('alerts', () => {
     const [first] = hub.alerts;
     Object.assign(first, { state: 'resolved' });
     hub.deviceTurns(3, 'online');
+    // Nothing moves under somebody's pointer.
+    await button('Changed: show').waitFor();
+    await page.getByText('4 open').waitFor();
+    await look(false);
     await page.getByText('3 open').waitFor();
   });
 });

@@ -10,7 +10,10 @@ export class Loader<T> {
   value: T | null = $state.raw(null);
   /** Why it could not be told the last time; empty when it was. */
   trouble = $state('');
+  /** It may have changed, and is not asked for while somebody reads. */
+  waiting = $state(false);
 
+  private reading = false;
   private readonly refresher: Refresher;
 
   /** After events it is asked for again within `waitMs`. */
@@ -25,7 +28,9 @@ export class Loader<T> {
   follow(live: Live, concern: (events: readonly Event[]) => boolean): () => void {
     void this.refresher.now();
     const leave = live.onNews((events) => {
-      if (events === null || concern(events)) this.refresher.soon();
+      if (events !== null && !concern(events)) return;
+      if (this.reading) this.waiting = true;
+      else this.refresher.soon();
     });
     return () => {
       leave();
@@ -33,8 +38,15 @@ export class Loader<T> {
     };
   }
 
+  /** While somebody reads, nothing moves under their pointer. */
+  setReading(reading: boolean): void {
+    this.reading = reading;
+    if (!reading && this.waiting) this.refresher.soon();
+  }
+
   /** Asks now. */
   async reload(): Promise<void> {
+    this.waiting = false;
     try {
       this.value = await this.load();
       this.trouble = '';
