@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url';
 
 import { WebSocketServer } from 'ws';
 
+import { answer, id, PREVIEW, samples } from './fake-notify.mjs';
+
 const DIST = fileURLToPath(new URL('../dist', import.meta.url));
 const CSP =
   "default-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; " +
@@ -24,7 +26,6 @@ export const EMAIL = 'kim@example.org';
 export const PASSWORD = 'correct horse';
 
 const ago = (s) => new Date(Date.now() - s * 1000).toISOString();
-const id = (prefix, n) => `${prefix}_${String(n).padStart(26, '0')}`;
 
 export class FakeHub {
   orgs = [{ id: ORG, name: 'Acme Networks', slug: 'acme', role: 'owner' }];
@@ -34,8 +35,14 @@ export class FakeHub {
   segments = [];
   channels = [];
   deliveries = [];
+  rules = [];
+  alerts = [];
+  windows = [];
+  mails = [];
+  preview = PREVIEW;
   journal = [];
-  replayed = [];
+  /** What was asked about notifications, oldest first. */
+  asked = [];
   /** The queries of all handshakes, oldest first. */
   handshakes = [];
   /** With this set, handshakes resume to what a test says instead of what the journal holds. */
@@ -115,37 +122,10 @@ export class FakeHub {
         checks: [check(i, 'ping', status), { ...check(i + 100_000, 'tcp', status), port: 22 }],
       };
     });
-    this.channels = [
-      channel(0, 'pager', 'healthy'),
-      channel(1, 'ticket system', 'degraded'),
-      { ...channel(2, 'old receiver', 'disabled'), enabled: false },
-    ];
     for (const device of this.devices.filter((each) => each.status === 'offline').slice(0, 30)) {
       this.record('device.offline', statusOf(device, 'online', 'offline'));
     }
-    this.deliveries = ['dead', 'retrying', 'queued', 'delivered', 'delivered'].map((state, i) => ({
-      id: id('dlv', i),
-      event_id: id('evt', 1),
-      seq: 1,
-      event: 'device.offline',
-      rule_id: id('rul', 0),
-      channel_id: id('chn', i % 2),
-      state,
-      attempts:
-        state === 'queued'
-          ? []
-          : [
-              {
-                at: ago(90),
-                duration_ms: 12,
-                outcome: state === 'delivered' ? 'accepted' : 'retry',
-                status: state === 'delivered' ? 200 : 503,
-              },
-            ],
-      ...(state === 'retrying'
-        ? { next_attempt_at: new Date(Date.now() + 60_000).toISOString() }
-        : {}),
-    }));
+    Object.assign(this, samples(this.devices));
     return this;
   }
 
@@ -276,7 +256,7 @@ export class FakeHub {
       response.writeHead(status, { 'content-type': 'application/json', ...headers });
       response.end(body === undefined ? '' : JSON.stringify(body));
     };
-    const problem = (status, code, detail) =>
+    const problem = (status, code, detail, more = {}) =>
       json(status, {
         type: `/problems/${code}`,
         title: code,
@@ -284,6 +264,7 @@ export class FakeHub {
         detail,
         code,
         request_id: 'r',
+        ...more,
       });
 
     if (route === 'POST /auth/login') {
@@ -299,7 +280,7 @@ export class FakeHub {
       );
     }
     if (!this.signedIn) return problem(401, 'unauthenticated', 'Sign in first.');
-    if (request.method === 'POST' && request.headers['x-csrf-token'] !== 'csrf') {
+    if (request.method !== 'GET' && request.headers['x-csrf-token'] !== 'csrf') {
       return problem(403, 'forbidden', 'The CSRF token is missing.');
     }
     if (route === 'GET /me') return json(200, { user, csrf_token: 'csrf', orgs: this.orgs });
@@ -317,22 +298,13 @@ export class FakeHub {
       const items = this.journal.slice(after, after + Number(url.searchParams.get('limit')));
       return json(200, { items, next_cursor: null });
     }
-    if (rest === 'deliveries') return json(200, { items: this.deliveries, next_cursor: null });
-    const [, replay] = /^deliveries\/([^/]+)\/replay$/.exec(rest) ?? [];
-    if (replay) {
-      this.replayed.push(replay);
-      json(200, this.deliveries[0]);
-      return this.tell('delivery.queued', {
-        delivery_id: replay,
-        name: 'pager',
-        channel_id: id('chn', 0),
-        rule_id: id('rul', 0),
-        event_id: id('evt', 1),
-        event_type: 'device.offline',
-        state: 'queued',
-        attempts: 1,
-      });
-    }
+    const asked = {
+      method: request.method,
+      path: rest,
+      params: url.searchParams,
+      body: text === '' ? {} : JSON.parse(text),
+    };
+    if (answer(this, asked, { json, problem })) return undefined;
     return problem(404, 'not_found', 'There is no such page.');
   }
 }
@@ -365,11 +337,6 @@ function check(n, kind, status) {
     expect: null,
     status,
   };
-}
-
-function channel(n, name, health) {
-  const config = { url: `https://receiver.example.org/${n}` };
-  return { id: id('chn', n), name, kind: 'webhook', config, enabled: true, health };
 }
 
 function statusOf(device, previous, current) {

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { createServer as createReceiver } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -23,6 +24,7 @@ let browser;
 let page;
 let account;
 let target;
+let receiver;
 let agentKey;
 let env;
 let port;
@@ -40,6 +42,7 @@ before(async () => {
     PULSE_OPS_LISTEN: `127.0.0.1:${await freePort()}`,
     PULSE_PUBLIC_URL: url(),
     PULSE_DATABASE_URL: `sqlite://${join(folder, 'pulse.db')}`,
+    PULSE_EGRESS_ALLOW: '127.0.0.0/8',
     PULSE_HEARTBEAT_INTERVAL_MS: '1000',
     PULSE_HEARTBEAT_TIMEOUT_MS: '3000',
     PULSE_OFFLINE_GRACE_MS: '3000',
@@ -69,6 +72,8 @@ after(async () => {
   await browser?.close();
   for (const child of running) await end(child, 'SIGKILL');
   target?.close();
+  receiver?.closeAllConnections();
+  receiver?.close();
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
@@ -126,6 +131,83 @@ describe('one agent’s life on the page', () => {
     assert.equal(status, 401);
   });
 });
+
+describe('who is told, on the page', () => {
+  /** What the receiver answers next; 200 when nothing is left. */
+  const answers = [];
+  const received = [];
+
+  before(async () => {
+    receiver = createReceiver((request, response) => {
+      received.push(request.headers['webhook-id']);
+      request.resume().on('end', () => response.writeHead(answers.shift() ?? 200).end('thank you'));
+    });
+    await listen(receiver, 0);
+    await signIn(page, url(), EMAIL, account.password);
+    await link(page, 'live');
+    await page.getByRole('link', { name: 'Notifications' }).click();
+  });
+
+  it('makes a channel, is shown its secret once, and tests it', async () => {
+    await page.getByRole('link', { name: 'Channels' }).click();
+    await button('Make the first one').click();
+    await dialog().getByText('Webhook', { exact: true }).click();
+    await button('Create', dialog()).click();
+    await dialog().locator('[aria-invalid=true]').first().waitFor();
+    await dialog().getByLabel('Name').fill('pager');
+    const hook = `http://127.0.0.1:${receiver.address().port}/hook`;
+    await dialog().getByLabel('URL', { exact: true }).fill(hook);
+    await dialog().getByLabel('Waits between attempts').fill('1 s, 1 s');
+    await button('Create', dialog()).click();
+    assert.match(await dialog().getByLabel('Secret').inputValue(), /^whsec_/);
+    await button('I have kept it').click();
+    await button('Test pager').click();
+    await page.getByText(/^answered 200 in/).waitFor();
+    assert.equal(received.length, 1);
+  });
+
+  it('makes a rule, after a preview of what it would have told', async () => {
+    await page.getByRole('link', { name: 'Rules' }).click();
+    await button('Make the first one').click();
+    await dialog().getByLabel('Name', { exact: true }).fill('New agents');
+    for (const box of await dialog().getByRole('checkbox', { name: 'goes offline' }).all()) {
+      await box.uncheck();
+    }
+    await dialog().getByLabel('is enrolled').check();
+    await dialog().getByLabel('pager').check();
+    await button('Preview', dialog()).click();
+    await dialog()
+      .getByText(/it would have told 1 message/)
+      .waitFor();
+    await dialog().getByText(AGENT).waitFor();
+    await button('Create', dialog()).click();
+    await page.getByText('New agents is saved').waitFor();
+  });
+
+  it('sees a delivery fail, be tried again, and arrive, with every attempt', async () => {
+    await page.getByRole('link', { name: 'Deliveries' }).click();
+    await page.getByText('Nothing was sent yet').waitFor();
+    answers.push(503);
+    await post('agents', { name: 'edge two' });
+    const row = page.getByRole('row').filter({ hasText: 'edge two' }).first();
+    await row.getByText('Delivered', { exact: true }).waitFor();
+    await row.getByRole('button', { name: /attempts of agent.enrolled/ }).click();
+    const attempts = page.getByRole('list', { name: 'Attempts' }).getByRole('listitem');
+    await attempts.nth(1).getByText('Accepted').waitFor();
+    await attempts.nth(0).getByText('503').waitFor();
+    assert.equal(await attempts.count(), 2);
+    assert.equal(received.at(-1), received.at(-2));
+    assert.deepEqual(page.faults, []);
+  });
+});
+
+function button(name, where = page) {
+  return where.getByRole('button', { name });
+}
+
+function dialog() {
+  return page.getByRole('dialog').last();
+}
 
 let hub;
 

@@ -13,6 +13,8 @@ import { EMAIL, FakeHub, ORG, OTHER_ORG, PASSWORD } from './fake-hub.mjs';
 
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
+const TABS = ['events', 'alerts', 'deliveries', 'rules', 'channels', 'maintenance', 'mail'];
+
 let browser;
 let page;
 let hub;
@@ -145,15 +147,6 @@ describe('live state', () => {
     assert.equal(await last(), '250');
     assert.equal(await page.getByRole('button', { name: 'Earlier' }).count(), 0);
   });
-
-  it('shows deliveries, follows them, and replays a dead one', async () => {
-    hub.fill(1, 3);
-    await open(`/o/${ORG}/deliveries`);
-    await page.getByRole('button', { name: /Replay device.offline/ }).click();
-    await page.getByText('will be sent again').waitFor();
-    assert.equal(hub.replayed.length, 1);
-    await page.getByText('Dead', { exact: true }).waitFor({ state: 'detached' });
-  });
 });
 
 describe('the connection', () => {
@@ -268,7 +261,7 @@ describe('for everyone', () => {
     const violations = [];
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme });
-      for (const path of ['', '/events', '/deliveries', '/channels']) {
+      for (const path of ['', ...TABS.map((tab) => `/${tab}`)]) {
         await open(`/o/${ORG}${path}`);
         await page.locator('h1').waitFor();
         violations.push(...(await check(`${colorScheme} ${path}`)));
@@ -309,7 +302,7 @@ describe('for everyone', () => {
         ['narrow', 390, 844],
       ]) {
         await page.setViewportSize({ width, height });
-        for (const tab of ['devices', 'events', 'deliveries', 'channels']) {
+        for (const tab of ['devices', ...TABS]) {
           await open(tab === 'devices' ? `/o/${ORG}` : `/o/${ORG}/${tab}`);
           await page.locator('h1').first().waitFor({ state: 'attached' });
           const overflow = await page.evaluate(

@@ -1,25 +1,47 @@
 /** REST: the same origin, the session's cookie, problems as exceptions. */
 
-import type { Delivery, Event, Me, Page, Problem, ProblemCode } from './protocol';
+import type { AttemptOutcome, Event, FieldError, Me, Page, Problem, ProblemCode } from './protocol';
 import type { StopReason } from './connection';
+
+/** What a receiver made of a message. */
+export interface ReceiverAnswer {
+  readonly outcome: AttemptOutcome;
+  /** Its HTTP status, or the reply code of its mail server. */
+  readonly status?: number | null;
+  readonly answer?: string | null;
+  readonly duration_ms: number;
+}
 
 /** An answer that was not a success, or none at all. */
 export class ApiError extends Error {
   /** 0 when the hub did not answer. */
   readonly status: number;
   readonly code: ProblemCode | 'unreachable';
+  /** Every fault of the body that was sent; empty when the refusal is about something else. */
+  readonly errors: readonly FieldError[];
+  /** What the receiver of a test message said, when it did not accept it. */
+  readonly receiver: ReceiverAnswer | null;
 
-  constructor(status: number, code: ProblemCode | 'unreachable', detail: string) {
+  constructor(
+    status: number,
+    code: ProblemCode | 'unreachable',
+    detail: string,
+    errors: readonly FieldError[] = [],
+    receiver: ReceiverAnswer | null = null,
+  ) {
     super(detail);
     this.name = 'ApiError';
     this.status = status;
     this.code = code;
+    this.errors = errors;
+    this.receiver = receiver;
   }
 }
 
 let csrfToken: string | null = null;
 
-async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** One call; `path` begins after `/api/v1`. */
+export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
   const headers: Record<string, string> = { accept: 'application/json' };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (method !== 'GET' && csrfToken !== null) headers['x-csrf-token'] = csrfToken;
@@ -46,11 +68,15 @@ async function request<T>(method: string, path: string, body?: unknown): Promise
 
 function problem(status: number, text: string): ApiError {
   try {
-    const { code, detail, title } = JSON.parse(text) as Partial<Problem>;
+    const { code, detail, title, errors, receiver } = JSON.parse(text) as Partial<Problem> & {
+      receiver?: ReceiverAnswer;
+    };
     return new ApiError(
       status,
       code ?? 'internal',
       detail ?? title ?? `The hub answered ${status}.`,
+      errors,
+      receiver,
     );
   } catch {
     return new ApiError(status, 'internal', `The hub answered ${status}.`);
@@ -81,16 +107,6 @@ export async function logout(): Promise<void> {
 export async function eventsAfter(org: string, after: number, limit: number): Promise<Event[]> {
   const path = `/orgs/${org}/events?after=${after}&limit=${limit}`;
   return (await request<Page<Event>>('GET', path)).items;
-}
-
-/** The latest deliveries. */
-export async function deliveries(org: string, limit: number): Promise<Delivery[]> {
-  return (await request<Page<Delivery>>('GET', `/orgs/${org}/deliveries?limit=${limit}`)).items;
-}
-
-/** Sends a dead delivery again, under the same id. */
-export async function replay(org: string, delivery: string): Promise<void> {
-  await request('POST', `/orgs/${org}/deliveries/${delivery}/replay`);
 }
 
 /** Why a dashboard session of this org may be refused; null when it should not be. */

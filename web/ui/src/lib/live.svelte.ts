@@ -5,12 +5,15 @@ import { getContext, setContext } from 'svelte';
 import * as api from './api';
 import { Batch } from './batch';
 import { Connection, type LinkStatus, SUBPROTOCOL } from './connection';
-import type { DashboardFrame } from './protocol';
+import type { DashboardFrame, Event } from './protocol';
 import { applyAll } from './store/apply';
-import { mergeDeliveries, mergeHistory } from './store/merge';
-import { DELIVERIES_MAX, FEED_MAX, emptyState, type State } from './store/state';
+import { mergeHistory } from './store/merge';
+import { FEED_MAX, emptyState, type State } from './store/state';
 
 const HISTORY_PAGE = 100;
+
+/** Hears of events, oldest first; of `null` after a snapshot, when what REST told may be out of date. */
+export type NewsListener = (events: readonly Event[] | null) => void;
 
 export class Live {
   state: State = $state.raw(emptyState());
@@ -22,7 +25,7 @@ export class Live {
   private readonly connection: Connection;
   private readonly batch = new Batch<DashboardFrame>((frames) => this.take(frames));
   private gapsInARow = 0;
-  private deliveriesWanted = false;
+  private readonly listeners = new Set<NewsListener>();
 
   constructor(orgId: string) {
     this.orgId = orgId;
@@ -75,21 +78,14 @@ export class Live {
     return this.state.feed.length > before;
   }
 
-  /** Asks for the latest deliveries, now and after every snapshot. */
-  async loadDeliveries(): Promise<void> {
-    this.deliveriesWanted = true;
-    const askedAtSeq = this.state.seq;
-    if (askedAtSeq === null) {
-      return;
-    }
-    await this.quietly(async () => {
-      const page = await api.deliveries(this.orgId, DELIVERIES_MAX);
-      this.state = mergeDeliveries(this.state, page, askedAtSeq);
-    });
+  /** Tells `listener` of everything that comes, until the returned function is called. */
+  onNews(listener: NewsListener): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
   }
 
   private take(frames: DashboardFrame[]): void {
-    const { snapshots } = this.state;
+    const { snapshots, seq } = this.state;
     this.state = applyAll(this.state, frames);
     if (this.state.gap) {
       this.gapsInARow += 1;
@@ -101,8 +97,11 @@ export class Live {
     this.gapsInARow = 0;
     if (this.state.snapshots !== snapshots) {
       void this.loadEarlier();
-      if (this.deliveriesWanted) void this.loadDeliveries();
+      this.listeners.forEach((listener) => listener(null));
+      return;
     }
+    const news = newsSince(this.state.feed, seq ?? 0);
+    if (news.length > 0) this.listeners.forEach((listener) => listener(news));
   }
 
   private async quietly(work: () => Promise<void>): Promise<void> {
@@ -114,6 +113,12 @@ export class Live {
       this.trouble = error.message;
     }
   }
+}
+
+/** What of the feed, newest first, is newer than `seq`, oldest first. */
+function newsSince(feed: readonly Event[], seq: number): Event[] {
+  const known = feed.findIndex((event) => event.seq <= seq);
+  return feed.slice(0, known < 0 ? feed.length : known).reverse();
 }
 
 function openSocket(orgId: string, after: number | null): WebSocket {

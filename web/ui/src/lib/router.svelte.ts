@@ -1,14 +1,23 @@
 /** The page's addresses. The org is always in them; nothing is taken from a default org. */
 
-export type Tab = 'devices' | 'events' | 'deliveries' | 'channels';
+const TABS = [
+  'devices',
+  'events',
+  'alerts',
+  'deliveries',
+  'rules',
+  'channels',
+  'maintenance',
+  'mail',
+] as const;
+
+export type Tab = (typeof TABS)[number];
 
 export type Route =
   | { readonly page: 'home' }
   | { readonly page: 'login'; readonly next: string }
   | { readonly page: 'org'; readonly orgId: string; readonly tab: Tab }
   | { readonly page: 'missing' };
-
-const TABS: readonly Tab[] = ['devices', 'events', 'deliveries', 'channels'];
 
 export function parseRoute(path: string, search: string): Route {
   const parts = path.split('/').filter(Boolean);

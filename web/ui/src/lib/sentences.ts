@@ -1,6 +1,6 @@
 /** One sentence per event, for people. */
 
-import type { AgentState, Cause, DeviceStatus, Event, EventBody } from './protocol';
+import type { AgentState, Cause, DeviceStatus, Event, EventBody, Suppression } from './protocol';
 import { responseTime } from './format';
 
 export type Tone = 'good' | 'bad' | 'warn' | 'plain';
@@ -42,6 +42,26 @@ const CAUSES: Readonly<Record<Cause, string>> = {
 /** Why a status changed, as half a sentence. */
 export function causeText(cause: Cause): string {
   return CAUSES[cause] ?? cause;
+}
+
+const SUPPRESSIONS: Readonly<Record<Suppression, string>> = {
+  cooldown: 'told of within the cooldown',
+  flapping: 'it changes to and fro',
+  maintenance: 'a maintenance window is open',
+  quiet_hours: 'the rule’s quiet hours',
+  not_told: 'nothing was told before',
+  recipient: 'the recipient takes no mail',
+  mail_not_configured: 'the hub cannot send mail',
+};
+
+/** Why a message is not sent, as half a sentence. */
+export function suppressionText(by: Suppression): string {
+  return SUPPRESSIONS[by] ?? by;
+}
+
+/** Who acknowledged an alert: a mail address, or whoever followed the message's link. */
+export function acknowledger(by: string): string {
+  return by === 'link' ? 'the message’s link' : by;
 }
 
 /** The sentence of an event. A name of a later version gets a plain one. */
@@ -111,8 +131,23 @@ function describe(body: EventBody): [string, Tone] {
       return [`did not accept ${body.data.event_type}, retrying${why(body.data.error)}`, 'warn'];
     case 'delivery.dead':
       return [`never accepted ${body.data.event_type}, given up${why(body.data.error)}`, 'bad'];
+    case 'delivery.suppressed':
+      return [
+        `is not told of ${body.data.event_type}${heldBack(body.data.suppressed_by)}`,
+        'plain',
+      ];
+    case 'delivery.superseded':
+      return [`will not be sent ${body.data.event_type}: a newer message replaced it`, 'plain'];
     case 'delivery.discarded':
       return [`will not be sent ${body.data.event_type}: discarded by a person`, 'plain'];
+    case 'alert.acknowledged': {
+      const by = body.data.alert?.acknowledged_by;
+      return [`alert was acknowledged${by ? ` by ${acknowledger(by)}` : ''}`, 'good'];
+    }
+    case 'maintenance.started':
+      return ['maintenance began', 'plain'];
+    case 'maintenance.ended':
+      return ['maintenance ended', 'plain'];
     case 'channel.created':
       return ['channel was created', 'plain'];
     case 'channel.updated':
@@ -136,6 +171,10 @@ function describe(body: EventBody): [string, Tone] {
     default:
       return [(body as { event: string }).event, 'plain'];
   }
+}
+
+function heldBack(by: Suppression | undefined): string {
+  return by ? `: ${suppressionText(by)}` : '';
 }
 
 function why(reason: string | null | undefined): string {

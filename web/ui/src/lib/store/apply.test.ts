@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { DashboardFrame, EventBody } from '../protocol';
 import { apply, applyAll } from './apply';
 import { AT, LATER, agent, channel, device, event, segment, snapshot } from './fixtures';
-import { DELIVERIES_MAX, FEED_MAX, type State, emptyState } from './state';
+import { FEED_MAX, type State, emptyState } from './state';
 
 const start = (seq = 10): State => apply(emptyState(), snapshot(seq));
 const next = (name: string, data: Record<string, unknown>): State =>
@@ -162,37 +162,16 @@ const CASES: Record<
   'command.succeeded': [command, (s) => s.feed.length, 1],
   'command.failed': [command, (s) => s.feed.length, 1],
   'command.expired': [command, (s) => s.feed.length, 1],
-  'delivery.queued': [
-    delivery('queued', 0),
-    (s) => s.deliveries.get('dlv_1'),
-    {
-      id: 'dlv_1',
-      event: 'agent.offline',
-      channelId: 'chn_1',
-      state: 'queued',
-      attempts: 0,
-      lastError: null,
-      lastAttemptAt: null,
-      nextAttemptAt: null,
-      changedBySeq: 11,
-    },
-  ],
-  'delivery.delivered': [
-    delivery('delivered'),
-    (s) => [s.deliveries.get('dlv_1')?.state, s.deliveries.get('dlv_1')?.lastAttemptAt],
-    ['delivered', LATER],
-  ],
-  'delivery.retrying': [
-    { ...delivery('retrying'), error: 'answered 503', next_attempt_at: LATER },
-    (s) => [s.deliveries.get('dlv_1')?.lastError, s.deliveries.get('dlv_1')?.nextAttemptAt],
-    ['answered 503', LATER],
-  ],
-  'delivery.dead': [delivery('dead', 8), (s) => s.deliveries.get('dlv_1')?.attempts, 8],
-  'delivery.discarded': [
-    delivery('discarded'),
-    (s) => s.deliveries.get('dlv_1')?.state,
-    'discarded',
-  ],
+  'delivery.queued': [delivery('queued', 0), (s) => s.feed.length, 1],
+  'delivery.delivered': [delivery('delivered'), (s) => s.feed.length, 1],
+  'delivery.retrying': [delivery('retrying'), (s) => s.feed.length, 1],
+  'delivery.dead': [delivery('dead', 8), (s) => s.feed.length, 1],
+  'delivery.suppressed': [delivery('suppressed', 0), (s) => s.feed.length, 1],
+  'delivery.superseded': [delivery('superseded'), (s) => s.feed.length, 1],
+  'delivery.discarded': [delivery('discarded'), (s) => s.feed.length, 1],
+  'alert.acknowledged': [{ alert_id: 'alr_1', name: 'nas' }, (s) => s.feed.length, 1],
+  'maintenance.started': [{ window_id: 'mnt_1', name: 'move' }, (s) => s.feed.length, 1],
+  'maintenance.ended': [{ window_id: 'mnt_1', name: 'move' }, (s) => s.feed.length, 1],
   'channel.created': [
     { channel_id: 'chn_2', name: 'b', channel: { ...channel, id: 'chn_2' } },
     (s) => s.channels.size,
@@ -241,9 +220,12 @@ describe('the order of events', () => {
     expect([state.agents, state.devices]).toEqual([before.agents, before.devices]);
   });
 
-  it('takes a delivery state of a later version by its payload', () => {
-    const state = next('delivery.superseded', delivery('superseded'));
-    expect(state.deliveries.get('dlv_1')?.state).toBe('superseded');
+  it('takes over since when a channel fails, and forgets it when it does no more', () => {
+    const failing = { ...health('degraded'), failing_since: AT, paused_until: LATER };
+    const trouble = next('channel.degraded', failing);
+    expect(trouble.channels.get('chn_1')).toMatchObject({ failing_since: AT, paused_until: LATER });
+    const over = apply(trouble, event(12, 'channel.healthy', health('healthy')));
+    expect(over.channels.get('chn_1')).toEqual(channel);
   });
 
   it('ignores what it has already', () => {
@@ -317,7 +299,6 @@ describe('ephemeral news', () => {
     for (const frame of [
       ephemeral('agent.heartbeat', { agent_id: 'agt_9' }),
       ephemeral('scan.progress', { scan_id: 'scn_9', done: 1, total: 2 }),
-      ephemeral('delivery.attempt', { delivery_id: 'dlv_9' }),
       ephemeral('something.new', {}),
       { type: 'pong', nonce: 1 } as DashboardFrame,
     ]) {
@@ -340,16 +321,12 @@ describe('purity and bounds', () => {
     expect(batch).toEqual(frames.reduce(apply, before));
   });
 
-  it('keeps no more events and deliveries than it says', () => {
+  it('keeps no more events than it says', () => {
     const frames = Array.from({ length: FEED_MAX + 100 }, (_, i) =>
-      event(11 + i, 'delivery.queued', {
-        ...delivery('queued', 0),
-        delivery_id: `dlv_${String(i).padStart(5, '0')}`,
-      }),
+      event(11 + i, 'delivery.queued', delivery('queued', 0)),
     );
     const state = applyAll(start(), frames);
-    expect([state.feed.length, state.deliveries.size]).toEqual([FEED_MAX, DELIVERIES_MAX]);
+    expect(state.feed.length).toBe(FEED_MAX);
     expect(state.feed[0]?.seq).toBe(10 + frames.length);
-    expect(state.deliveries.has('dlv_00599')).toBe(true);
   });
 });

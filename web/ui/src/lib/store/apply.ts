@@ -8,9 +8,10 @@
 
 import type {
   AgentState,
+  Channel,
+  ChannelHealthChanged,
   Check,
   DashboardFrame,
-  DeliveryChanged,
   Device,
   DeviceStatusChanged,
   Event,
@@ -18,7 +19,7 @@ import type {
   ScanChanged,
   Snapshot,
 } from '../protocol';
-import { DELIVERIES_MAX, FEED_MAX, type State, type Tables } from './state';
+import { FEED_MAX, type State, type Tables } from './state';
 
 type EventFrame = Extract<DashboardFrame, { type: 'event' }>;
 type EphemeralFrame = Extract<DashboardFrame, { type: 'ephemeral' }>;
@@ -137,10 +138,10 @@ class Draft {
       at: frame.at,
       data: frame.data,
     });
-    this.body({ event: frame.event, data: frame.data } as unknown as EventBody, frame);
+    this.body({ event: frame.event, data: frame.data } as unknown as EventBody);
   }
 
-  private body(body: EventBody, frame: EventFrame): void {
+  private body(body: EventBody): void {
     switch (body.event) {
       case 'agent.enrolled':
       case 'agent.updated': {
@@ -200,15 +201,8 @@ class Draft {
         return;
       case 'channel.healthy':
       case 'channel.degraded':
-      case 'channel.disabled': {
-        const { channel_id, name, current } = body.data;
-        const channel = this.state.channels.get(channel_id);
-        if (channel) {
-          const enabled = current !== 'disabled';
-          this.table('channels').set(channel_id, { ...channel, name, health: current, enabled });
-        }
-        return;
-      }
+      case 'channel.disabled':
+        return this.channelHealth(body.data);
       case 'channel.removed':
         this.table('channels').delete(body.data.channel_id);
         return;
@@ -222,11 +216,23 @@ class Draft {
         }
         return;
       default:
-        // Every name of a delivery carries the same payload, also those of later versions.
-        if (frame.event.startsWith('delivery.')) {
-          this.delivery(frame.data as DeliveryChanged, frame);
-        }
+        return;
     }
+  }
+
+  private channelHealth(change: ChannelHealthChanged): void {
+    const channel = this.state.channels.get(change.channel_id);
+    if (!channel) {
+      return;
+    }
+    const { name, current, failing_since, paused_until } = change;
+    const next: Channel = { ...channel, name, health: current, enabled: current !== 'disabled' };
+    // Both are over when the change does not name them.
+    delete next.failing_since;
+    delete next.paused_until;
+    if (failing_since !== undefined) next.failing_since = failing_since;
+    if (paused_until !== undefined) next.paused_until = paused_until;
+    this.table('channels').set(channel.id, next);
   }
 
   private deviceStatus(change: DeviceStatusChanged): void {
@@ -266,25 +272,6 @@ class Draft {
     }
   }
 
-  private delivery(change: DeliveryChanged, frame: EventFrame): void {
-    const table = this.table('deliveries');
-    const earlier = table.get(change.delivery_id);
-    const attempts = change.attempts ?? earlier?.attempts ?? 0;
-    table.set(change.delivery_id, {
-      id: change.delivery_id,
-      event: change.event_type,
-      channelId: change.channel_id,
-      state: change.state,
-      attempts,
-      lastError: change.error ?? null,
-      lastAttemptAt:
-        attempts > (earlier?.attempts ?? 0) ? frame.at : (earlier?.lastAttemptAt ?? null),
-      nextAttemptAt: change.next_attempt_at ?? null,
-      changedBySeq: frame.seq,
-    });
-    dropOldest(table, DELIVERIES_MAX);
-  }
-
   private heartbeat(facts: Record<string, unknown>): void {
     const agent = this.state.agents.get(String(facts['agent_id']));
     if (!agent) {
@@ -308,13 +295,6 @@ class Draft {
         if (scan?.state === 'running') {
           const [done, total] = [Number(facts['done']), Number(facts['total'])];
           this.table('scans').set(scan.id, { ...scan, done, total });
-        }
-        return;
-      }
-      case 'delivery.attempt': {
-        const delivery = this.state.deliveries.get(String(facts['delivery_id']));
-        if (delivery) {
-          this.table('deliveries').set(delivery.id, { ...delivery, lastAttemptAt: frame.at });
         }
         return;
       }
@@ -345,13 +325,4 @@ function removeWhere<T>(table: Map<string, T>, condition: (item: T) => boolean):
       table.delete(id);
     }
   }
-}
-
-/** Ids sort by the time they were made. */
-export function dropOldest(table: Map<string, unknown>, most: number): void {
-  if (table.size <= most) {
-    return;
-  }
-  const oldest = [...table.keys()].sort().slice(0, table.size - most);
-  oldest.forEach((id) => table.delete(id));
 }

@@ -99,7 +99,10 @@ export function delivery(id: string, patch: Partial<Delivery> = {}): Delivery {
     event: 'agent.offline',
     rule_id: 'rul_1',
     channel_id: 'chn_1',
+    resource_name: 'office',
+    reason: 'alert',
     state: 'queued',
+    created_at: AT,
     attempts: [],
     ...patch,
   };

@@ -1,8 +1,7 @@
-/** What REST adds to the state: history before the snapshot, and deliveries. */
+/** What REST adds to the state: history before the snapshot. */
 
-import type { Delivery, Event } from '../protocol';
-import { dropOldest } from './apply';
-import { DELIVERIES_MAX, FEED_MAX, type DeliveryRow, type State } from './state';
+import type { Event } from '../protocol';
+import { FEED_MAX, type State } from './state';
 
 /** Adds a page of the journal to the feed; what lies behind a hole is left out. */
 export function mergeHistory(state: State, events: readonly Event[]): State {
@@ -18,44 +17,4 @@ export function mergeHistory(state: State, events: readonly Event[]): State {
   );
   const whole = hole < 0 ? newestFirst : newestFirst.slice(0, hole);
   return { ...state, feed: whole.slice(0, FEED_MAX) };
-}
-
-/**
- * Adds a page of deliveries that was asked for when the state stood at `askedAtSeq`. A row that an event has
- * changed since then is newer than the page.
- */
-export function mergeDeliveries(
-  state: State,
-  page: readonly Delivery[],
-  askedAtSeq: number,
-): State {
-  const deliveries = new Map(state.deliveries);
-  for (const delivery of page) {
-    const known = deliveries.get(delivery.id);
-    if (!known || known.changedBySeq <= askedAtSeq) {
-      deliveries.set(delivery.id, deliveryRow(delivery));
-    }
-  }
-  dropOldest(deliveries, DELIVERIES_MAX);
-  return { ...state, deliveries };
-}
-
-/** A delivery of REST as the panel shows it. */
-export function deliveryRow(delivery: Delivery): DeliveryRow {
-  const last = delivery.attempts.at(-1);
-  return {
-    id: delivery.id,
-    event: delivery.event,
-    channelId: delivery.channel_id,
-    state: delivery.state,
-    attempts: delivery.attempts.length,
-    lastError: last?.error ?? (last?.outcome === 'accepted' ? null : statusText(last?.status)),
-    lastAttemptAt: last?.at ?? null,
-    nextAttemptAt: delivery.next_attempt_at ?? null,
-    changedBySeq: 0,
-  };
-}
-
-function statusText(status: number | undefined): string | null {
-  return status === undefined ? null : `answered ${status}`;
 }

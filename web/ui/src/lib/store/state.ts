@@ -4,7 +4,6 @@ import type {
   Agent,
   Cause,
   Channel,
-  DeliveryState,
   Device,
   Event,
   Org,
@@ -15,28 +14,11 @@ import type {
 
 /** Events kept for the feed; older ones are in the journal. */
 export const FEED_MAX = 500;
-/** Deliveries kept for the panel; older ones are in the hub. */
-export const DELIVERIES_MAX = 50;
 
 /** A scan, with its progress while it runs. */
 export interface ScanRow extends Scan {
   readonly done?: number;
   readonly total?: number;
-}
-
-/** A delivery as the panel shows it, whether it came by REST or by events. */
-export interface DeliveryRow {
-  readonly id: string;
-  /** Name of the event that called for it. */
-  readonly event: string;
-  readonly channelId: string;
-  readonly state: DeliveryState;
-  readonly attempts: number;
-  readonly lastError: string | null;
-  readonly lastAttemptAt: string | null;
-  readonly nextAttemptAt: string | null;
-  /** Number of the journal event that last changed it here; 0 if it came by REST. */
-  readonly changedBySeq: number;
 }
 
 /** Why a device is as it is. */
@@ -52,7 +34,6 @@ export interface Tables {
   segments: Map<string, Segment>;
   scans: Map<string, ScanRow>;
   channels: Map<string, Channel>;
-  deliveries: Map<string, DeliveryRow>;
   /** By device id; known only for changes seen since the page was opened. */
   reasons: Map<string, Reason>;
 }
@@ -89,7 +70,6 @@ export function emptyState(): State {
     segments: new Map(),
     scans: new Map(),
     channels: new Map(),
-    deliveries: new Map(),
     reasons: new Map(),
   };
 }
