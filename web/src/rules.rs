@@ -16,6 +16,13 @@ use crate::error::ApiError;
 use crate::paging::Paging;
 use crate::tenant::{ManageChannels, Right, Tenant, View};
 
+/// How far back a preview looks.
+const PREVIEW_OF: Duration = Duration::from_secs(7 * 86_400);
+/// Events a preview reads: the latest ones, some 25 MiB of them.
+const PREVIEW_EVENTS_MAX: usize = 50_000;
+/// Previews at the same time, on one node: they are the only requests that read so much.
+static PREVIEWS: Semaphore = Semaphore::const_new(2);
+
 /// `GET …/rules`
 pub(crate) async fn list(tenant: Tenant<View>) -> Result<HttpResponse, ApiError> {
     let mut params = tenant.params();
@@ -74,13 +81,6 @@ pub(crate) async fn remove(tenant: Tenant<ManageChannels>) -> Result<HttpRespons
 fn rule_id<R: Right>(tenant: &Tenant<R>) -> Result<RuleId, ApiError> {
     tenant.id("rule_id", "rule")
 }
-
-/// How far back a preview looks.
-const PREVIEW_OF: Duration = Duration::from_secs(7 * 86_400);
-/// Events a preview reads: the latest ones, some 25 MiB of them.
-const PREVIEW_EVENTS_MAX: usize = 50_000;
-/// Previews at the same time, on one node: they are the only requests that read so much.
-static PREVIEWS: Semaphore = Semaphore::const_new(2);
 
 /// `POST …/rules/preview`: what a rule would have told over the last 7 days.
 pub(crate) async fn preview(

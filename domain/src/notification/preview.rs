@@ -204,3 +204,17 @@ impl Beliefs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_what_the_rule_names_and_what_its_alerts_need() {
+        let named = ["scan.completed", "delivery.dead", "made.up", "agent.offline"];
+        let read = names(&named.map(str::to_owned));
+        assert!(read.contains(&"scan.completed".to_owned()));
+        assert!(read.contains(&"device.online".to_owned()));
+        assert_eq!(read.len(), OF_ALERTS.len() + 1);
+    }
+}

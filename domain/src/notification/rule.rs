@@ -41,7 +41,8 @@ fn names(rule: &RuleRecord, event: &str) -> bool {
 }
 
 /// Whether the rule is told of its devices' absence with their agent.
-fn groups_absence(rule: &RuleRecord) -> bool {
+#[must_use]
+pub fn groups_absence(rule: &RuleRecord) -> bool {
     rule.settings.grouping != Grouping::None && names(rule, "device.unknown")
 }
 

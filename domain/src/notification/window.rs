@@ -48,7 +48,12 @@ pub struct WindowSettings {
 impl WindowSettings {
     fn spans(&self) -> Option<Spans> {
         let zone = zone(&self.timezone)?;
-        let (from, to) = (local(zone, self.starts_at)?, local(zone, self.ends_at)?);
+        let (from, mut to) = (local(zone, self.starts_at)?, local(zone, self.ends_at)?);
+        if to <= from {
+            // The first time clocks are put back in it, which they are not every day.
+            let lasts = self.ends_at.duration_since(self.starts_at);
+            to = from.checked_add_signed(chrono::Duration::from_std(lasts).ok()?)?;
+        }
         let nights = nights_between(from.date(), to.date());
         let days = match self.recurrence? {
             Recurrence::Daily => Vec::new(),
@@ -109,6 +114,8 @@ impl WindowRecord {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(text: &str) -> Timestamp {
@@ -171,5 +178,40 @@ mod tests {
             "2026-04-01T00:00:00.000Z",
         ];
         assert_eq!(changes(&window, "2026-03-01T00:00:00Z", 9), expected);
+    }
+
+    proptest! {
+        /// Whatever the zone and whenever one looks: the next change lies ahead, and what is open closes.
+        #[test]
+        fn changes_lie_ahead(
+            starts in 1_500_000_000_i64..2_000_000_000,
+            lasts_min in 1_i64..1_440,
+            how in 0..3_usize,
+            days in prop::collection::vec(1..=7_u8, 1..4),
+            zone in prop::sample::select(vec![
+                "UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu",
+                "Pacific/Apia", "Africa/Casablanca", "America/Santiago",
+            ]),
+            ahead in 0_i64..400 * 86_400,
+        ) {
+            let window = WindowSettings {
+                starts_at: Timestamp::from_unix_ms(starts * 1_000),
+                ends_at: Timestamp::from_unix_ms((starts + lasts_min * 60) * 1_000),
+                timezone: zone.to_owned(),
+                ..window([None, Some(Recurrence::Daily), Some(Recurrence::Weekly)][how], &days, None)
+            };
+            let mut now = Timestamp::from_unix_ms((starts + ahead) * 1_000);
+            for _ in 0..20 {
+                let open = window.open_until(now);
+                prop_assert!(open.is_none_or(|until| until > now));
+                let Some(next) = window.next_change_at(now) else {
+                    prop_assert!(how == 0 && open.is_none());
+                    break;
+                };
+                prop_assert!(next > now, "{next} is not after {now}");
+                prop_assert!(open.is_some() || window.open_until(next).is_some(), "it opens");
+                now = next;
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::notification::alert::EventRef;
 use crate::notification::happening::{Happening, nature};
 use crate::notification::preview::Rehearsal;
 use crate::notification::quiet::time_of_day;
+use crate::notification::rule;
 use crate::notification::wall::zone;
 use crate::record::{JournalEvent, OrgImage, RuleRecord, RuleSettings, Write};
 use crate::request::{Refusal, Reply};
@@ -334,7 +335,7 @@ impl Org {
         for event in events {
             // A newer version of the hub may know events that this one does not.
             let Ok(body) = EventBody::from_columns(&event.name, &event.data) else { continue };
-            let (subject, companions) = org.subject(&body);
+            let (subject, companions) = org.subject(&body, rule::groups_absence(&rule));
             let (name, at) = (event.name.to_string(), event.at);
             let event = EventRef { seq: event.seq, id: event.id, name, at };
             let nature = nature(&body);

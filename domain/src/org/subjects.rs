@@ -7,6 +7,7 @@ use super::{DeviceEntry, Org};
 use crate::notification::alert::Resource;
 use crate::notification::filter::Subject;
 use crate::notification::happening::{Nature, nature};
+use crate::notification::rule;
 
 impl DeviceEntry {
     fn subject(&self) -> Subject {
@@ -36,14 +37,14 @@ impl Org {
         if self.rules.is_empty() || nature(body) == Nature::News {
             return None;
         }
-        Some(self.subject(body))
+        Some(self.subject(body, self.rules.values().any(rule::groups_absence)))
     }
 
-    /// What an event is about, and of an agent that is away its devices.
-    pub(super) fn subject(&self, body: &EventBody) -> (Subject, Vec<Subject>) {
+    /// What an event is about, and of an agent that is away its devices, if they are wanted.
+    pub(super) fn subject(&self, body: &EventBody, wants_devices: bool) -> (Subject, Vec<Subject>) {
         let subject = match body {
             EventBody::AgentOffline(data) => {
-                let has_devices = data.devices_unknown.is_some();
+                let has_devices = wants_devices && data.devices_unknown.is_some();
                 let devices =
                     if has_devices { self.subjects_of(data.agent_id) } else { Vec::new() };
                 return (of_agent(data.agent_id, &data.name), devices);

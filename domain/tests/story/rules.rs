@@ -177,6 +177,34 @@ fn n27_the_cooldown_is_visible_survives_a_restart_and_ends() {
 }
 
 #[test]
+fn quiet_hours_keep_still_and_end() {
+    let mut site = Site::new();
+    // The story begins at 12:00 UTC on a Sunday; in Tokyo it is 21:00.
+    let quiet_hours = QuietHours {
+        from: "21:30".into(),
+        to: "06:00".into(),
+        timezone: "Asia/Tokyo".into(),
+        days: vec![7],
+    };
+    site.add_rule(NewRule { quiet_hours: Some(quiet_hours), ..site.new_rule() });
+    site.is(0, Offline);
+    site.hub.live_through(30 * MINUTE);
+    site.is(0, Online);
+    site.is(1, Offline);
+    let expected = [
+        "device.offline device 0 alert",
+        "device.online device 0 quiet_hours",
+        "device.offline device 1 quiet_hours",
+    ];
+    assert_eq!(site.told(), expected);
+    site.hub.live_through(8 * 60 * MINUTE + 29 * MINUTE);
+    assert_eq!(site.told().len(), 3);
+    site.hub.live_through(MINUTE);
+    let at_the_end = ["device.online device 0 recovery", "device.offline device 1 alert"];
+    assert_eq!(site.told()[3..], at_the_end);
+}
+
+#[test]
 fn n28_what_a_filter_does_not_name_is_not_told() {
     let mut site = Site::new();
     let device_ids = vec![site.devices[0]];
