@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod copy;
 mod database;
+mod deliveries;
 mod demo;
 mod kinds;
 mod metrics;
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Config => Ok(write!(std::io::stdout(), "{}", config()?.to_toml()?)?),
         Command::Admin(command) => block_on(admin::run(config()?, command)),
+        Command::Deliveries(command) => block_on(deliveries::run(config()?, command)),
     }
 }
 
