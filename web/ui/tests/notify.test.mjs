@@ -316,13 +316,14 @@ describe('for everyone', () => {
       ['rules', 'Anything offline'],
       ['channels', 'night shift'],
       ['maintenance', 'Nightly backup'],
-      ['mail', 'Welcome'],
+      ['mail', 'Owners and administrators'],
     ]) {
       await open(tab);
       await page.locator('main').getByText(sign).first().waitFor();
       const offered = button(/^(Acknowledge|Replay|Discard|New|Edit|Test|Enable|Delete)/);
       assert.equal(await offered.count(), 0, tab);
       assert.equal(await page.getByRole('switch').count(), 0, tab);
+      assert.equal(await page.getByRole('link', { name: 'Mail' }).count(), 0, tab);
     }
   });
 
