@@ -170,7 +170,8 @@ def test_a_digest_tells_many_in_one_message(account: Account, site: Site, receiv
     devices = [site.device(f"Device {number}") for number in range(5)]
     for device in devices:
         site.set(device, "offline")
-    digest = account.delivery(120, reason="digest", state="delivered")
+    site.until("a digest is sent", lambda: any(one["reason"] == "digest" for one in account.deliveries()), within_s=120)
+    digest = account.delivery(reason="digest", state="delivered")
     calls = [call for call in receiver.calls if call.id == digest["id"]]
     assert len(calls) == 1
     told = json.dumps([call.message for call in receiver.calls])
@@ -347,7 +348,7 @@ def test_what_nobody_acknowledges_is_escalated(account: Account, site: Site, rec
         assert alert["escalates_at"] > alert["told_at"]
         account.post(f"/alerts/{alert['id']}/acknowledge", status=200)
         site.set(printer, "offline")
-        boss.wait(1, within_s=120)
+        site.until("the boss is told", lambda: boss.calls, within_s=120)
         assert names(boss) == ["Printer"]
         escalated = account.delivery(reason="escalation")
         assert (escalated["channel_id"], escalated["resource_name"]) == (second["id"], "Printer")

@@ -119,12 +119,12 @@ def test_n29_wrong_recipients_are_422(account: Account, config: dict):
 
 
 @pytest.mark.parametrize(("stage", "reply", "outcome"), [
-    # The hub's own mail server that takes nothing at all: no fault of the message.
+    # Before a recipient was named it is the hub that is refused: no fault of the message.
     ("banner", "421 4.3.2 closing", "retry"),
     ("banner", "554 5.3.2 not today", "retry"),
     ("ehlo", "421 4.3.2 closing", "retry"),
     ("mail", "451 4.3.0 later", "retry"),
-    ("mail", "550 5.7.1 not from you", "permanent"),
+    ("mail", "550 5.7.1 not from you", "retry"),
     ("rcpt", "450 4.2.1 greylisted", "retry"),
     ("rcpt", "550 5.1.1 no such user", "permanent"),
     ("data", "451 4.3.0 later", "retry"),

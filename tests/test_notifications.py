@@ -184,8 +184,11 @@ def test_n28_what_a_filter_does_not_name_is_not_sent(hub: Hub, account: Account,
         # An agent stands for its devices.
         rule(agent_ids=[cellar.agent_id])
         # Devices without a category or a segment pass no such filter.
+        networks = [{"cidr": "198.51.100.0/24", "name": "Lab", "interface": "eth0"}]
+        site.agent.acked(site.agent.state("segments", networks=networks))
+        [segment] = account.get("/segments")["items"]
         rule(category_ids=["cat_01jz0000000000000000000000"])
-        rule(segment_ids=["seg_01jz0000000000000000000000"])
+        rule(segment_ids=[segment["id"]])
         # All that is named must fit.
         rule(device_ids=[wanted["id"]], agent_ids=[cellar.agent_id])
         site.set(other, "offline")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from .agent import Agent
 from .hub import Hub
 from .rest import Account
+from .waiting import until
+
+T = TypeVar("T")
+BEAT_EVERY_S = 2.0
 
 
 class Site:
@@ -46,3 +52,16 @@ class Site:
         for status in statuses:
             seq = self.agent.report(status, check_id=device["checks"][0]["id"])
         self.agent.acked(seq)
+
+    def until(self, what: str, condition: Callable[[], T], within_s: float) -> T:
+        """Waits for so long that the agent has to be heard of meanwhile."""
+        heard_at = time.monotonic()
+
+        def beating() -> T:
+            nonlocal heard_at
+            if time.monotonic() - heard_at > BEAT_EVERY_S:
+                heard_at = time.monotonic()
+                self.agent.beat()
+            return condition()
+
+        return until(what, beating, within_s)
