@@ -81,15 +81,18 @@ fn embed(notice: &Notice) -> Value {
     let lines = notice.lines.iter().cloned().chain(notice.and_more());
     let text = notice.summary.clone().into_iter().chain(lines).map(|line| escaped(&line));
     let description: Vec<String> = text.chain(acknowledge).collect();
-    json!({
+    let mut embed = json!({
         "title": cut(&format!("{} {}", notice.severity.emoji(), escaped(&notice.title)), 256),
         "url": notice.link,
         "color": notice.severity.colour_number(),
-        "description": description.join("\n"),
         "fields": fields,
         "footer": {"text": notice.origin()},
         "timestamp": notice.at,
-    })
+    });
+    if !description.is_empty() {
+        embed["description"] = description.join("\n").into();
+    }
+    embed
 }
 
 /// An empty value is refused.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lettre::Address;
@@ -12,6 +13,7 @@ use pulse_protocol::api::AttemptOutcome;
 use pulse_protocol::problem::FieldError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::config::{json, read};
 use super::http::{Fault, stored_config};
@@ -23,6 +25,8 @@ use crate::links::Links;
 
 /// Most recipients of one channel.
 const RECIPIENTS_MAX: usize = 20;
+/// How long the mails of a test may take; the transport bounds each of them.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest mail address (RFC 5321).
 const ADDRESS_CHARS_MAX: usize = 254;
 
@@ -118,10 +122,10 @@ impl Kind for Email {
     }
 
     async fn send(&self, channel: &ChannelRecord, message: &Message) -> Verdict {
-        match self.attempt(channel, message).await {
-            Ok(verdict) => verdict,
-            Err(Fault::Passing(error)) => Verdict::retry(None, error),
-            Err(Fault::Permanent(error)) => Verdict::permanent(None, error),
+        match timeout(TIMEOUT, self.attempt(channel, message)).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(fault)) => fault.into_verdict(),
+            Err(_) => Verdict::retry(None, "the mails were not all sent in time").ours(),
         }
     }
 }

@@ -133,7 +133,9 @@ impl Fault {
         Self::Passing(kept(&secrets.redact(&format!("{what}: {innermost}"))))
     }
 
-    fn into_verdict(self) -> Verdict {
+    /// The verdict on an attempt that came no further.
+    #[must_use]
+    pub fn into_verdict(self) -> Verdict {
         match self {
             Self::Passing(error) => Verdict::retry(None, error),
             Self::Permanent(error) => Verdict::permanent(None, error),

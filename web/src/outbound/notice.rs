@@ -5,9 +5,11 @@ mod wording;
 use std::time::Duration;
 
 use pulse_actors::ports::Message;
+use pulse_domain::record::Content;
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::Reason;
 use pulse_protocol::event::EventBody;
+use serde_json::Value;
 
 use super::text::{bounded, cut};
 use crate::links::Links;
@@ -113,7 +115,8 @@ impl Notice {
     /// What `message` says.
     #[must_use]
     pub fn of(message: &Message, links: &Links) -> Self {
-        let (event, content) = (&message.event, &message.content);
+        let event = &message.event;
+        let content = &named(message);
         let body = EventBody::from_columns(&event.name, &event.data).ok();
         let to_acknowledge =
             matches!(content.reason, Reason::Alert | Reason::Escalation | Reason::Flapping);
@@ -187,6 +190,16 @@ impl Notice {
             }
         }
     }
+}
+
+/// Content whose resource has a name: the one in the event where a delivery of an older version has none.
+fn named(message: &Message) -> Content {
+    let mut content = message.content.clone();
+    if content.resource_name.is_empty() {
+        let data: Value = serde_json::from_str(&message.event.data).unwrap_or_default();
+        content.resource_name = data["name"].as_str().unwrap_or_default().to_owned();
+    }
+    content
 }
 
 fn summary(message: &Message) -> Option<String> {

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use pulse_domain::record::{Content, DigestItem, JournalEvent};
+use pulse_domain::record::{DigestItem, JournalEvent};
 use pulse_protocol::ids::{AlertId, DeliveryId, EventId, OrgId};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -121,6 +121,13 @@ fn titles_are_for_people() {
         let notice = notice(&message(event, data, reason, name));
         assert_eq!((notice.title.as_str(), notice.severity), (title, severity), "{event}");
     }
+}
+
+#[test]
+fn a_resource_without_a_name_has_that_of_the_event() {
+    let message = message("device.offline", &json!({"name": "Router"}), Reason::Event, "");
+    assert_eq!(notice(&message).title, "Router is offline");
+    assert_eq!(notice(&message).facts[0], ("Device", "Router".into()));
 }
 
 #[test]
