@@ -24,6 +24,7 @@ use crate::cluster::post::Opening;
 use crate::cluster::remote_edge::RemoteEdge;
 use crate::cluster::{Fence, Inbox, NodeId, Post, RemoteHome, Route, Routes, Shard};
 use crate::home::HomeAddr;
+use crate::mailer::{self, Courier, Mailer};
 use crate::metrics::Metrics;
 use crate::org::{Ask, Drain, OrgActor, Ports, Read, Reload};
 use crate::ports::{Clock, Journal, OrgStore, Sender, StoreError};
@@ -119,6 +120,14 @@ struct Inner {
     orgs: Mutex<BTreeMap<OrgId, Slot<OrgActor>>>,
     channels: Mutex<BTreeMap<ChannelId, Slot<ChannelActor>>>,
     remotes: Mutex<BTreeMap<OrgId, Remote>>,
+    mailer: Mutex<MailerSlot>,
+}
+
+/// The mailer, and what it needs; nothing where this node sends no mail, or no more.
+#[derive(Default)]
+struct MailerSlot {
+    courier: Option<Courier>,
+    slot: Slot<Mailer>,
 }
 
 /// A line to a home on another node.
@@ -207,6 +216,7 @@ impl Directory {
             orgs: Mutex::default(),
             channels: Mutex::default(),
             remotes: Mutex::default(),
+            mailer: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -551,6 +561,45 @@ impl Directory {
     /// Forgets a channel that has nothing to do.
     pub fn forget_channel(&self, channel_id: ChannelId) {
         self.inner.channels.lock().remove(&channel_id);
+    }
+
+    /// Sends the product's own mail from this node, from now on.
+    pub fn start_mailer(&self, courier: Courier) {
+        self.inner.mailer.lock().courier = Some(courier);
+        self.wake_mailer();
+    }
+
+    /// Nudges the mailer to look for what is due, and starts it anew if it fell. Losing a nudge costs half a minute, never
+    /// a mail.
+    pub fn wake_mailer(&self) {
+        let Inner { ports, places, mailer, .. } = &*self.inner;
+        let MailerSlot { courier, slot } = &mut *mailer.lock();
+        let (Some(courier), Some(cell)) = (courier, slot.cell()) else { return };
+        if let Some(address) = cell.get() {
+            // A full mailbox holds a nudge already.
+            drop(address.try_send(mailer::Wake));
+            return;
+        }
+        slot.starts.push_back(Instant::now());
+        ports.metrics.starts.with_label_values(&["mailer"]).inc();
+        drop(cell.set(places.start(0, Mailer::new(courier.clone()))));
+    }
+
+    /// Begins no attempt of a mail any more. Returns when those under way have ended, or after `patience`.
+    pub async fn stop_mailer(&self, patience: Duration) {
+        let address = {
+            let mut mailer = self.inner.mailer.lock();
+            mailer.courier = None;
+            mailer.slot.address.get().cloned()
+        };
+        let Some(address) = address else { return };
+        let (stopped, has_stopped) = oneshot::channel();
+        address.do_send(mailer::Stop { stopped });
+        if tokio::time::timeout(patience, has_stopped).await.is_err() {
+            warn!(
+                "a mail is still on its way; what becomes of it is not stored, and it may be sent again"
+            );
+        }
     }
 
     /// Starts the homes that must run although nobody asks for them, then wakes the channels that have something to

@@ -29,6 +29,10 @@ pub struct Metrics {
     pub attempts: IntCounterVec,
     /// Seconds one attempt took.
     pub attempt_duration: Histogram,
+    /// Mails that came into each state, by template.
+    pub mails: IntCounterVec,
+    /// Attempts of mails, by outcome.
+    pub mail_attempts: IntCounterVec,
     /// Lines between nodes, by the end that is here.
     pub lines: IntGaugeVec,
     /// Rounds of this node's part in a cluster, by how they ended.
@@ -79,6 +83,14 @@ impl Metrics {
                 HistogramOpts::new("pulse_delivery_attempt_seconds", "Duration of attempts")
                     .buckets(slow),
             )?,
+            mails: IntCounterVec::new(
+                Opts::new("pulse_mails_total", "Mails that came into each state"),
+                &["template", "state"],
+            )?,
+            mail_attempts: IntCounterVec::new(
+                Opts::new("pulse_mail_attempts_total", "Attempts of mails"),
+                &["outcome"],
+            )?,
             lines: IntGaugeVec::new(
                 Opts::new("pulse_cluster_lines", "Lines between nodes, by the end that is here"),
                 &["end"],
@@ -111,6 +123,8 @@ impl Metrics {
             Box::new(self.deliveries.clone()),
             Box::new(self.attempts.clone()),
             Box::new(self.attempt_duration.clone()),
+            Box::new(self.mails.clone()),
+            Box::new(self.mail_attempts.clone()),
             Box::new(self.lines.clone()),
             Box::new(self.rounds.clone()),
             Box::new(self.shard_events.clone()),

@@ -2,5 +2,6 @@
 
 pub mod channel;
 pub mod delivery;
+pub mod mail;
 pub mod record;
 pub mod rule;

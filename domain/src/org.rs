@@ -14,6 +14,7 @@ mod deliveries;
 mod devices;
 mod fold;
 mod load;
+mod mails;
 mod reports;
 mod requests;
 mod scans;
@@ -189,6 +190,8 @@ pub enum Effect {
     Command(ConnectionId, Box<AgentCommand>),
     /// The channel has something to do, or its settings changed.
     WakeChannel(ChannelId),
+    /// There is a mail to send.
+    WakeMailer,
     /// How an agent is changed without being announced.
     Lingers(AgentId),
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod deliveries;
 mod fleet;
 mod journal;
+mod mail;
 mod notifications;
 mod shape;
 
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(deliveries::Migration),
             Box::new(cluster::Migration),
             Box::new(notifications::Migration),
+            Box::new(mail::Migration),
         ]
     }
 }

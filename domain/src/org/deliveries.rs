@@ -93,7 +93,11 @@ impl Step<'_> {
                 AttemptOutcome::Gone => Some("the receiver answered 410 Gone".to_owned()),
                 _ => attempt.error,
             };
-            self.channel_health(record, health, reason);
+            self.channel_health(record, health, reason.clone());
+            let tried = self.org.channels.get(&channel_id).cloned();
+            if let Some(channel) = tried.filter(|_| outcome != AttemptOutcome::Accepted) {
+                self.tell_of_failing_channel(&channel, reason.as_deref());
+            }
         }
         self.tell(Effect::WakeChannel(channel_id));
     }

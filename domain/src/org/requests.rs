@@ -306,6 +306,10 @@ impl Step<'_> {
             return;
         }
         let channel_id = record.id;
+        // A person who switches a channel off changes its settings; this is the hub's doing.
+        if current == ChannelHealth::Disabled {
+            self.tell_of_disabled_channel(&record, reason.as_deref());
+        }
         let data = ChannelHealthChanged {
             channel_id,
             name: record.name.clone(),

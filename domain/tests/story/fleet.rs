@@ -170,6 +170,7 @@ impl Fleet {
                 Effect::Welcome(..)
                 | Effect::Config(..)
                 | Effect::WakeChannel(_)
+                | Effect::WakeMailer
                 | Effect::Lingers(_) => {}
             }
         }

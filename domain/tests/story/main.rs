@@ -13,6 +13,7 @@ mod alerts;
 mod content;
 mod fleet;
 mod hub;
+mod mails;
 mod orders;
 mod probe;
 mod refusals;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pulse_domain::notification::mail::MailRequest;
 use pulse_domain::record::{
     AgentRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, DeviceStateRecord,
     OrgImage, OrgRecord, PositionRecord, PresenceRecord, RuleRecord, ScanRecord, SegmentRecord,
@@ -29,6 +30,7 @@ pub(crate) struct Tables {
     pub(crate) rules: BTreeMap<RuleId, RuleRecord>,
     pub(crate) deliveries: BTreeMap<DeliveryId, DeliveryRecord>,
     pub(crate) attempts: Vec<(DeliveryId, Attempt)>,
+    pub(crate) mails: Vec<MailRequest>,
 }
 
 impl Tables {
@@ -48,6 +50,7 @@ impl Tables {
             rules: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             attempts: Vec::new(),
+            mails: Vec::new(),
         }
     }
 
@@ -73,6 +76,7 @@ impl Tables {
             Write::RuleRemoved(id) => drop(self.rules.remove(&id)),
             Write::Delivery(row) => drop(self.deliveries.insert(row.id, row)),
             Write::Attempt(id, attempt) => self.attempts.push((id, attempt)),
+            Write::Mail(request) => self.mails.push(*request),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::entity::{
     agent, channel, device, device_state, event, position, presence, rule, segment,
 };
 use crate::error::failed;
+use crate::mails;
 use crate::record::{Record, attempt_row, stored};
 use crate::rows::{Mode, Statements, chunk};
 use crate::seal::Sealer;
@@ -104,6 +105,9 @@ impl Committer {
                 Step::Upsert(upserts) => self.upsert(transaction, upserts).await?,
                 Step::Remove(org_id, removal) => remove(transaction, *org_id, *removal).await?,
             }
+        }
+        for (org_id, request) in &plan.mails {
+            mails::call_for(transaction, &self.sealer, *org_id, request).await?;
         }
         Ok(())
     }

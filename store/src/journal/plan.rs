@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use pulse_actors::cluster::Fence;
 use pulse_actors::ports::Submission;
+use pulse_domain::notification::mail::MailRequest;
 use pulse_domain::record::{
     AgentRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, DeviceStateRecord,
     JournalEvent, OrgRecord, PositionRecord, PresenceRecord, RuleRecord, ScanRecord, SegmentRecord,
@@ -129,6 +130,7 @@ pub(super) struct Plan<'a> {
     pub(super) heads: Vec<Head>,
     pub(super) events: Vec<(OrgId, &'a JournalEvent)>,
     pub(super) steps: Vec<Step<'a>>,
+    pub(super) mails: Vec<(OrgId, &'a MailRequest)>,
 }
 
 impl<'a> Plan<'a> {
@@ -165,7 +167,7 @@ impl<'a> Plan<'a> {
             Step::Upsert(upserts) => upserts.rows(),
             Step::Remove(..) => 1,
         });
-        self.events.len() + steps.sum::<usize>()
+        self.events.len() + steps.sum::<usize>() + self.mails.len()
     }
 
     fn sort(&mut self) {
@@ -201,6 +203,7 @@ impl<'a> Plan<'a> {
             Write::Attempt(delivery_id, attempt) => {
                 self.upserts().attempts.push((org_id, *delivery_id, attempt));
             }
+            Write::Mail(request) => self.mails.push((org_id, request)),
         }
     }
 
