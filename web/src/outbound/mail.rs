@@ -1,0 +1,4 @@
+//! Mail: what a message looks like, and how it reaches the next mail server.
+
+pub mod template;
+pub mod transport;
