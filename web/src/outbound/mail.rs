@@ -1,4 +1,5 @@
 //! Mail: what a message looks like, and how it reaches the next mail server.
 
+pub mod account;
 pub mod template;
 pub mod transport;
