@@ -20,6 +20,7 @@ mod events;
 mod headers;
 mod health;
 pub mod links;
+pub mod mail;
 pub mod metrics;
 mod orgs;
 pub mod outbound;
@@ -36,6 +37,7 @@ mod segments;
 pub mod server;
 pub mod socket;
 pub mod tenant;
+mod unsubscribe;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -44,6 +46,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use ipnet::IpNet;
 use pulse_actors::directory::Directory;
+use pulse_actors::mailer::Courier;
 use pulse_actors::ports::{Accounts, Clock, OrgStore, Sender};
 use url::Url;
 
@@ -51,6 +54,7 @@ pub use address::client_address;
 pub use attempts::Attempts;
 pub use password::{PasswordError, Passwords, hash_password};
 
+use links::Links;
 use metrics::Metrics;
 use outbound::egress::Egress;
 use outbound::kind::Kinds;
@@ -90,6 +94,10 @@ pub struct WebState {
     pub kinds: Kinds,
     /// Carries test messages.
     pub sender: Arc<dyn Sender>,
+    /// Tries mails, and knows where their rows are.
+    pub courier: Courier,
+    /// Links that act without a sign-in.
+    pub links: Links,
     /// What the configuration says.
     pub settings: Arc<WebSettings>,
     /// What is counted.

@@ -8,8 +8,8 @@ use pulse_protocol::problem::ProblemCode;
 
 use crate::error::ApiError;
 use crate::{
-    agents, auth, billing, channels, commands, deliveries, devices, events, health, metrics, orgs,
-    pages, rules, scans, segments, socket,
+    agents, auth, billing, channels, commands, deliveries, devices, events, health, mail, metrics,
+    orgs, pages, rules, scans, segments, socket, unsubscribe,
 };
 
 macro_rules! url_map {
@@ -55,6 +55,8 @@ url_map! {
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}" { GET deliveries::show }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}/replay" { POST deliveries::replay }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}/discard" { POST deliveries::discard }
+    "/api/v1/orgs/{org_id}/mails" { GET mail::list }
+    "/api/v1/orgs/{org_id}/mails/{delivery_id}/replay" { POST mail::replay }
     "/api/v1/orgs/{org_id}/events" { GET events::list }
 }
 
@@ -64,6 +66,11 @@ pub(crate) fn public(cfg: &mut ServiceConfig) {
     cfg.configure(health_checks);
     cfg.service(web::resource("/ws/agent").route(web::get().to(socket::agent::connect)));
     cfg.service(web::resource("/ws/dashboard").route(web::get().to(socket::dashboard::connect)));
+    cfg.service(
+        web::resource("/unsubscribe/{token}")
+            .route(web::route().guard(takes(Method::GET)).to(unsubscribe::ask))
+            .route(web::post().to(unsubscribe::confirm)),
+    );
     cfg.service(
         web::scope("/assets")
             .wrap(Compress::default())

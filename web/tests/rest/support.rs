@@ -14,10 +14,12 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use pulse_actors::directory::{Directory, DirectoryPorts};
+use pulse_actors::mailer::Courier;
 use pulse_actors::ports::{
     Accounts, AgentLogin, Clock, DeliveryFilter, DueDelivery, Journal, Message, OrgStore, Sender,
     SessionLogin, StoreError, Submission, TokenLogin, Verdict,
 };
+use pulse_actors::testing::{MemoryMails, ScriptedMailSender};
 use pulse_domain::org::Liveness;
 use pulse_domain::record::{
     ChannelRecord, CommandRecord, DeliveryRecord, JournalEvent, OrgImage, OrgRecord, SecretHash,
@@ -31,6 +33,7 @@ use pulse_protocol::ids::{
     AgentId, ChannelId, CommandId, DeliveryId, OrgId, SessionId, TokenId, UserId,
 };
 use pulse_protocol::problem::Problem;
+use pulse_web::links::Links;
 use pulse_web::metrics::Metrics;
 use pulse_web::outbound::egress::Egress;
 use pulse_web::outbound::kind::Kinds;
@@ -366,6 +369,8 @@ impl Sender for TestSender {
 pub(crate) struct Hub {
     pub(crate) accounts: Arc<TestAccounts>,
     pub(crate) store: Arc<TestStore>,
+    pub(crate) mails: Arc<MemoryMails>,
+    pub(crate) links: Links,
     pub(crate) sender: Arc<TestSender>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) ready: Arc<AtomicBool>,
@@ -392,12 +397,13 @@ impl Hub {
         let webhook = WebhookSender::new(Egress::default(), Duration::from_secs(1)).unwrap();
         let kinds = Kinds::default().with(ChannelKind::Webhook, Arc::new(webhook));
         let registry = Registry::new();
+        let actors = pulse_actors::metrics::Metrics::register(&registry).unwrap();
         let homes = DirectoryPorts {
             clock: clock.clone(),
             journal: Arc::new(TestJournal(store.clone())),
             store: store.clone(),
             sender: sender.clone(),
-            metrics: pulse_actors::metrics::Metrics::register(&registry).unwrap(),
+            metrics: actors.clone(),
             liveness: Liveness {
                 heartbeat_interval: Duration::from_secs(5),
                 heartbeat_timeout: Duration::from_secs(12),
@@ -406,6 +412,15 @@ impl Hub {
             jitter: rand::random,
             cluster: None,
         };
+        let (mails, mail_sender) = (MemoryMails::new(), ScriptedMailSender::new());
+        let courier = Courier {
+            clock: clock.clone(),
+            store: mails.clone(),
+            sender: mail_sender.clone(),
+            metrics: actors,
+            jitter: rand::random,
+        };
+        let links = Links::new(public_url.parse().unwrap(), vec![[7; 32]]);
         let state = WebState {
             directory: Directory::new(homes, vec![Arbiter::current()]),
             store: store.clone(),
@@ -413,6 +428,8 @@ impl Hub {
             clock: clock.clone(),
             kinds,
             sender: sender.clone(),
+            courier,
+            links: links.clone(),
             settings: Arc::new(WebSettings {
                 public_url: public_url.parse().unwrap(),
                 trusted_proxies: vec![],
@@ -426,7 +443,8 @@ impl Hub {
         };
         let public = serve(state.clone(), configure);
         let operations = serve(state, configure_ops);
-        Self { accounts, store, sender, clock, ready, client: client(), public, operations }
+        let client = client();
+        Self { accounts, store, mails, links, sender, clock, ready, client, public, operations }
     }
 
     /// An org whose owner, admin, editor and viewer are returned by [`Hub::member`].
