@@ -16,6 +16,7 @@ mod tls;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use integrations::{MailSettings, MailWay};
 pub(crate) use limits::Limits;
 pub(crate) use liveness::Liveness;
 pub(crate) use log::{Log, LogFormat};
@@ -25,6 +26,7 @@ pub(crate) use source::{Faults, Overrides};
 pub(crate) use storage::{Cluster, Database, Storage};
 pub(crate) use tls::Tls;
 
+use integrations::Integrations;
 use keys::Key;
 use source::{Check, Values};
 
@@ -46,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// What is logged, and in which form.
     pub(crate) log: Log,
+    /// How mail leaves the hub; none if it does not.
+    pub(crate) mail: Option<MailSettings>,
     /// Keys that are set, and in good form, but that this version does not use.
     pub(crate) unused: Vec<String>,
     effective: toml::Table,
@@ -83,7 +87,7 @@ impl Config {
         let liveness = Liveness::read(check);
         let limits = Limits::read(check);
         let log = Log::read(check);
-        let unused = integrations::read(check);
+        let Integrations { mail, unused } = integrations::read(check);
         let storage = storage?;
         let secret_keys = SecretKeys::read(check, &storage.database);
         Some(Self {
@@ -93,6 +97,7 @@ impl Config {
             liveness: liveness?,
             limits: limits?,
             log: log?,
+            mail,
             unused,
             effective: check.effective(),
         })

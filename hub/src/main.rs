@@ -8,6 +8,8 @@ mod config;
 mod copy;
 mod database;
 mod demo;
+mod kinds;
+mod mails;
 mod metrics;
 mod telemetry;
 
@@ -56,6 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(writeln!(std::io::stderr(), "the configuration is good")?)
         }
         Command::Config => Ok(write!(std::io::stdout(), "{}", config()?.to_toml()?)?),
+        Command::Mails(command) => block_on(mails::run(config()?, command)),
         Command::Admin(command) => block_on(admin::run(config()?, command)),
     }
 }

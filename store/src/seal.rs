@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, AeadCore, KeyInit, OsRng, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ const NONCE_BYTES: usize = 24;
 pub struct SecretKey {
     id: String,
     cipher: XChaCha20Poly1305,
+    links: [u8; 32],
 }
 
 /// A text that is no key.
@@ -32,7 +34,17 @@ impl SecretKey {
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> Self {
         let digest = Sha256::new().chain_update(b"pulse key id").chain_update(bytes).finalize();
-        Self { id: hex::encode(&digest[..4]), cipher: XChaCha20Poly1305::new(bytes.into()) }
+        Self {
+            id: hex::encode(&digest[..4]),
+            cipher: XChaCha20Poly1305::new(bytes.into()),
+            links: derived(bytes, b"pulse links"),
+        }
+    }
+
+    /// The key that signs links in messages: derived from this one, so that neither tells anything of the other.
+    #[must_use]
+    pub const fn for_links(&self) -> [u8; 32] {
+        self.links
     }
 
     /// Reads 32 bytes in base64.
@@ -45,6 +57,16 @@ impl SecretKey {
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| InvalidKey)?;
         Ok(Self::new(&bytes))
     }
+}
+
+/// A key of its own for one purpose (the expand step of HKDF, RFC 5869, for one block).
+fn derived(key: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
+    // HMAC takes keys of any length; hashing is what it does with those that do not fit.
+    let mac = <Hmac<Sha256> as Mac>::new_from_slice(key);
+    mac.map_or_else(
+        |_| Sha256::new().chain_update(key).chain_update(purpose).finalize().into(),
+        |mac| mac.chain_update(purpose).chain_update([1]).finalize().into_bytes().into(),
+    )
 }
 
 impl fmt::Debug for SecretKey {

@@ -168,14 +168,18 @@ fn a_half_configured_integration_names_what_is_missing() {
 }
 
 #[test]
-fn a_whole_integration_is_accepted_and_said_to_be_unused() {
+fn a_whole_integration_is_accepted_and_one_that_is_not_used_is_named() {
     let config = load(&[
         ("PULSE_SMTP_URL", "smtps://user:hunter2@mail.example.com"),
         ("PULSE_MAIL_FROM", "Pulse <pulse@example.com>"),
         ("PULSE_OTLP_ENDPOINT", "http://127.0.0.1:4317"),
     ])
     .unwrap();
-    assert_eq!(config.unused, ["mail over SMTP", "traces"]);
+    assert_eq!(config.unused, ["traces"]);
+    let mail = config.mail.unwrap();
+    assert_eq!(mail.from.to_string(), "Pulse <pulse@example.com>");
+    assert!(matches!(&mail.way, MailWay::Smtp(smtp) if smtp.host == "mail.example.com"));
+    assert!(!format!("{:?}", mail.way).contains("hunter2"));
 }
 
 #[test]

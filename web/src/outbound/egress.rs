@@ -4,13 +4,19 @@
 //! is connected to, not only when the channel is written: a name can be pointed elsewhere in between. What is
 //! checked is what is connected to, because the check sits in the client's resolver.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::lookup_host;
+use tokio::time::timeout;
 use url::{Host, Url};
+
+/// How long a name may take to resolve.
+const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix_len: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len)
@@ -68,6 +74,13 @@ impl Egress {
         Self { allowed: networks.into() }
     }
 
+    /// Everywhere: for addresses that the operator chose, and no customer.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        let (v4, v6) = (Ipv4Net::default(), Ipv6Net::default());
+        Self::allowing(&[IpNet::V4(v4), IpNet::V6(v6)])
+    }
+
     /// Whether webhooks may reach this address. An IPv4 address in IPv6 form counts as what it is.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
@@ -87,12 +100,19 @@ impl Egress {
             return Err(Refused);
         }
         let address = match url.host().ok_or(Refused)? {
+            Host::Domain(name) if is_localhost(name) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Host::Domain(_) => return Ok(()),
             Host::Ipv4(v4) => IpAddr::V4(v4),
             Host::Ipv6(v6) => IpAddr::V6(v6),
         };
         if self.permits(address) { Ok(()) } else { Err(Refused) }
     }
+}
+
+/// Names that mean this machine everywhere (RFC 6761): no resolver needs to be asked.
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn is_public(address: IpAddr) -> bool {
@@ -109,8 +129,9 @@ impl Resolve for Egress {
     fn resolve(&self, name: Name) -> Resolving {
         let egress = self.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let looked_up = timeout(DNS_TIMEOUT, lookup_host((name.as_str(), 0))).await;
+            let slow = |_| io::Error::new(ErrorKind::TimedOut, "the name was not resolved in time");
+            let found: Vec<SocketAddr> = looked_up.map_err(slow)??.collect();
             if found.is_empty() {
                 return Err(io::Error::other("the name has no address").into());
             }
@@ -252,6 +273,8 @@ mod tests {
             "file:///etc/passwd",
             "data:text/plain,x",
             "http://127.1/",
+            "http://localhost:8080/",
+            "http://a.LOCALHOST./",
             "http://0177.0.0.1/",
             "http://0x7f000001/",
             "http://2130706433/",

@@ -36,6 +36,7 @@ use pulse_protocol::problem::Problem;
 use pulse_web::links::Links;
 use pulse_web::metrics::Metrics;
 use pulse_web::outbound::egress::Egress;
+use pulse_web::outbound::http::Http;
 use pulse_web::outbound::kind::Kinds;
 use pulse_web::outbound::webhook::WebhookSender;
 use pulse_web::secrets::{hash_secret, new_api_token};
@@ -394,7 +395,8 @@ impl Hub {
         let clock = Arc::new(TestClock(AtomicI64::new(NOON.unix_ms())));
         let ready = Arc::new(AtomicBool::new(true));
         install_tls();
-        let webhook = WebhookSender::new(Egress::default(), Duration::from_secs(1)).unwrap();
+        let webhook =
+            WebhookSender::new(Http::new(Egress::default(), Duration::from_secs(1)).unwrap());
         let kinds = Kinds::default().with(ChannelKind::Webhook, Arc::new(webhook));
         let registry = Registry::new();
         let actors = pulse_actors::metrics::Metrics::register(&registry).unwrap();

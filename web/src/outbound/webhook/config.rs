@@ -4,13 +4,11 @@ use pulse_protocol::api::WebhookConfig;
 use pulse_protocol::problem::FieldError;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
-use url::Url;
 
+use crate::outbound::config::{Fault, MASK, json, read, url_fault};
 use crate::outbound::egress::Egress;
 use crate::outbound::kind::Checked;
 
-/// Longest URL: what every receiver and proxy takes.
-const URL_CHARS_MAX: usize = 2_048;
 /// Most headers of one channel.
 const HEADERS_MAX: usize = 20;
 /// Longest value of a header.
@@ -32,16 +30,13 @@ const RESERVED: &[&str] = &[
 /// Beginnings of the names of headers that the hub sets.
 const RESERVED_PREFIXES: &[&str] = &["content-", "webhook-"];
 
-/// What stands for the value of a header where it is shown.
-const MASK: &str = "********";
-
-/// Checks a configuration; see [`super::Kind::check`].
+/// Checks a configuration; see [`crate::outbound::kind::Kind::check`].
 pub(super) fn checked(
     given: &Value,
     stored: Option<&Value>,
     egress: &Egress,
 ) -> Result<Checked, Vec<FieldError>> {
-    let mut config = read(given)?;
+    let mut config: WebhookConfig = read(given)?;
     let stored: Option<WebhookConfig> =
         stored.and_then(|stored| serde_json::from_value(stored.clone()).ok());
     for (name, value) in &mut config.headers {
@@ -59,21 +54,6 @@ pub(super) fn checked(
     Ok(Checked { shown: json(&config)?, whole })
 }
 
-fn json(config: &WebhookConfig) -> Result<Value, Vec<FieldError>> {
-    serde_json::to_value(config)
-        .map_err(|error| vec![FieldError::new("config", "invalid", error.to_string())])
-}
-
-fn read(config: &Value) -> Result<WebhookConfig, Vec<FieldError>> {
-    serde_path_to_error::deserialize(config).map_err(|error| {
-        let field = match error.path().to_string() {
-            path if path == "." => "config".to_owned(),
-            path => format!("config.{path}"),
-        };
-        vec![FieldError::new(field, "invalid", error.inner().to_string())]
-    })
-}
-
 fn faults(config: &WebhookConfig, egress: &Egress) -> Vec<FieldError> {
     let mut faults = Vec::new();
     faults.extend(
@@ -89,27 +69,6 @@ fn faults(config: &WebhookConfig, egress: &Egress) -> Vec<FieldError> {
         }));
     }
     faults
-}
-
-type Fault = (&'static str, &'static str);
-
-fn url_fault(text: &str, egress: &Egress) -> Option<Fault> {
-    if text.chars().count() > URL_CHARS_MAX {
-        return Some(("too_long", "at most 2048 characters"));
-    }
-    let Ok(url) = Url::parse(text) else {
-        return Some(("invalid", "must be a URL such as `https://example.com/hook`"));
-    };
-    if !matches!(url.scheme(), "http" | "https") {
-        return Some(("invalid", "must begin with `https://` or `http://`"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Some(("forbidden", "must not hold credentials; send them as a header"));
-    }
-    if egress.check_url(&url).is_err() {
-        return Some(("forbidden", "must not point into a private or reserved network"));
-    }
-    None
 }
 
 fn header_fault(name: &str, value: &str) -> Option<Fault> {

@@ -1,9 +1,7 @@
 //! The webhook sender against receivers on this machine.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::StatusCode;
@@ -25,6 +23,8 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use crate::support::http_within;
 
 type Received = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
@@ -77,9 +77,7 @@ fn sender() -> WebhookSender {
 }
 
 fn sender_within(timeout: Duration, egress: Egress) -> WebhookSender {
-    static TLS: Once = Once::new();
-    TLS.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
-    WebhookSender::new(egress, timeout).unwrap()
+    WebhookSender::new(http_within(egress, timeout))
 }
 
 fn channel(url: &str, secrets: &[String]) -> ChannelRecord {
@@ -154,6 +152,7 @@ async fn a_message_is_signed_with_every_secret_and_holds_the_event() {
                 "org_id": message.org_id,
                 "event_id": message.event.id,
                 "seq": 42,
+                "reason": "alert",
             },
         })
     );
@@ -199,6 +198,9 @@ async fn a_wait_is_honoured_up_to_a_day_where_the_standard_has_it() {
     assert_eq!(wait("/429/120").await, Some(Duration::from_secs(120)));
     assert_eq!(wait("/503/7").await, Some(Duration::from_secs(7)));
     assert_eq!(wait("/503/999999").await, Some(day));
+    assert_eq!(wait("/429/0.5").await, Some(Duration::from_millis(500)));
+    assert_eq!(wait("/429/1e400").await, None);
+    assert_eq!(wait("/429/NaN").await, None);
     assert_eq!(wait("/500/120").await, None);
     assert_eq!(wait("/429/soon").await, None);
     assert_eq!(wait("/429/-5").await, None);
@@ -215,7 +217,9 @@ async fn an_endless_answer_is_cut_and_one_that_echoes_is_redacted() {
     let (address, _) = receiver();
     let error = error_of(verdict_of(address, "/500/endless").await, AttemptOutcome::Retry);
     assert!(error.starts_with("500 Internal Server Error: xxx") && error.len() <= 300, "{error}");
-    assert_eq!(verdict_of(address, "/200/endless").await, Verdict::accepted(Some(200)));
+    let answer = "x".repeat(300);
+    let accepted = verdict_of(address, "/200/endless").await;
+    assert_eq!(accepted, Verdict::accepted(Some(200)).answered(answer));
 
     let error = error_of(verdict_of(address, "/400/echo").await, AttemptOutcome::Permanent);
     assert_eq!(error, "400 Bad Request: you sent [redacted] and ab");
@@ -294,4 +298,39 @@ async fn what_cannot_be_signed_or_read_is_not_sent() {
     let verdict = sender().send(&broken, &message()).await;
     assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Permanent, None));
     assert!(received.lock().is_empty());
+}
+
+#[actix_web::test]
+async fn an_alert_and_a_digest_are_part_of_the_data() {
+    let (address, received) = receiver();
+    let channel = channel(&format!("http://{address}/200"), &[new_webhook_secret()]);
+    let mut message = crate::support::digest(2, 3, "Router");
+    message.content.alert_id = None;
+    sender().send(&channel, &message).await;
+    let body: Value = serde_json::from_slice(&received.lock().remove(0).1).unwrap();
+    let item = |seq| json!({"seq": seq, "event": "device.offline", "resource_name": "Router", "at": message.event.at});
+    assert_eq!(body["data"]["digest"], json!({"items": [item(0), item(1)], "more": 3}));
+    assert_eq!(body["data"]["reason"], "digest");
+    assert_eq!(body["data"]["device_id"], "dev_00000000000000000000000001");
+
+    let alert = crate::support::device("offline", Reason::Alert, "Router");
+    sender().send(&channel, &alert).await;
+    let body: Value = serde_json::from_slice(&received.lock().remove(0).1).unwrap();
+    assert_eq!(body["data"]["alert_id"], alert.content.alert_id.unwrap().to_string());
+    assert_eq!(body["data"].get("digest"), None);
+}
+
+#[actix_web::test]
+async fn headers_of_an_answer_that_are_no_text_do_no_harm() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let receiver = actix_web::rt::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+        let odd = b"HTTP/1.1 429 Sl\xf6w\r\nretry-after: \xff\xfe\r\nx-odd: \xe4\r\ncontent-length: 2\r\n\r\n\xff\xfe";
+        socket.write_all(odd).await.unwrap();
+    });
+    let verdict = verdict_of(address, "/").await;
+    assert_eq!((verdict.outcome, verdict.retry_after), (AttemptOutcome::Retry, None));
+    receiver.await.unwrap();
 }

@@ -1,0 +1,182 @@
+//! Mail: one message for each recipient.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lettre::Address;
+use lettre::message::Mailbox;
+use pulse_actors::ports::{Message, Verdict};
+use pulse_domain::record::ChannelRecord;
+use pulse_protocol::api::AttemptOutcome;
+use pulse_protocol::problem::FieldError;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::config::{json, read};
+use super::http::{Fault, stored_config};
+use super::kind::{Checked, Kind};
+use super::mail::template::{Frame, Letter, Rendered};
+use super::mail::transport::{MailTransport, OutgoingMail};
+use super::notice::Notice;
+use crate::links::Links;
+
+/// Most recipients of one channel.
+const RECIPIENTS_MAX: usize = 20;
+/// Longest mail address (RFC 5321).
+const ADDRESS_CHARS_MAX: usize = 254;
+
+#[derive(Serialize, Deserialize)]
+struct Config {
+    recipients: Vec<String>,
+}
+
+/// Who mails come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letterhead {
+    /// The sender.
+    pub from: Mailbox,
+    /// The host of the hub's public URL, part of every `Message-ID`.
+    pub host: String,
+}
+
+/// Sends mails.
+#[derive(Clone)]
+pub struct Email {
+    transport: Arc<dyn MailTransport>,
+    letterhead: Letterhead,
+    links: Links,
+}
+
+impl Email {
+    /// Sends over this transport.
+    #[must_use]
+    pub fn new(transport: Arc<dyn MailTransport>, letterhead: Letterhead, links: Links) -> Self {
+        Self { transport, letterhead, links }
+    }
+
+    /// A delivery has one recipient. A test has none of its own, and goes to all of them.
+    async fn attempt(&self, channel: &ChannelRecord, message: &Message) -> Result<Verdict, Fault> {
+        let config: Config = stored_config(&channel.hidden.config)?;
+        let recipients = match &message.content.recipient {
+            Some(recipient) if config.recipients.contains(recipient) => vec![recipient.clone()],
+            Some(_) => return Err(Fault::permanent("the channel no longer has this recipient")),
+            None => config.recipients,
+        };
+        let mut verdict = Verdict::permanent(None, "the channel has no recipient");
+        for recipient in &recipients {
+            verdict = self.transport.send(&self.mail(message, recipient)?).await.verdict;
+            if verdict.outcome != AttemptOutcome::Accepted {
+                break;
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn mail(&self, message: &Message, recipient: &str) -> Result<OutgoingMail, Fault> {
+        let to: Address =
+            recipient.parse().map_err(|_| Fault::permanent("the recipient is no mail address"))?;
+        let unsubscribe = self.links.unsubscribe(message.org_id, recipient);
+        let notice = Notice::of(message, &self.links);
+        let frame = Frame {
+            preview: notice.plain().lines().next().unwrap_or_default().to_owned(),
+            home: self.links.base().to_owned(),
+            why: why(&notice),
+            unsubscribe: Some(unsubscribe.clone()),
+        };
+        let content =
+            letter(&notice, &frame).map_err(|_| Fault::permanent("the mail cannot be written"))?;
+        Ok(OutgoingMail {
+            id: message.delivery_id,
+            from: self.letterhead.from.clone(),
+            host: self.letterhead.host.clone(),
+            to,
+            content,
+            list_unsubscribe: Some(unsubscribe),
+            one_click: true,
+        })
+    }
+}
+
+#[async_trait]
+impl Kind for Email {
+    fn check(&self, given: &Value, _: Option<&Value>) -> Result<Checked, Vec<FieldError>> {
+        let config: Config = read(given)?;
+        let config = Config {
+            recipients: config
+                .recipients
+                .iter()
+                .map(|recipient| recipient.trim().to_owned())
+                .collect(),
+        };
+        let faults = faults(&config);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let whole = json(&config)?;
+        Ok(Checked { shown: whole.clone(), whole })
+    }
+
+    async fn send(&self, channel: &ChannelRecord, message: &Message) -> Verdict {
+        match self.attempt(channel, message).await {
+            Ok(verdict) => verdict,
+            Err(Fault::Passing(error)) => Verdict::retry(None, error),
+            Err(Fault::Permanent(error)) => Verdict::permanent(None, error),
+        }
+    }
+}
+
+fn faults(config: &Config) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    let mut fault = |field: String, code: &str, message: &str| {
+        faults.push(FieldError::new(field, code, message));
+    };
+    match config.recipients.len() {
+        0 => fault("config.recipients".into(), "required", "must name at least one recipient"),
+        1..=RECIPIENTS_MAX => {}
+        _ => fault("config.recipients".into(), "too_long", "at most 20 recipients"),
+    }
+    let mut seen = BTreeSet::new();
+    for (place, recipient) in config.recipients.iter().enumerate() {
+        let field = format!("config.recipients[{place}]");
+        if recipient.chars().count() > ADDRESS_CHARS_MAX {
+            fault(field, "too_long", "at most 254 characters");
+        } else if recipient.parse::<Address>().is_err() {
+            fault(field, "invalid", "must be a mail address such as `name@example.com`");
+        } else if !seen.insert(recipient.to_lowercase()) {
+            fault(field, "invalid", "is there twice");
+        }
+    }
+    faults
+}
+
+fn letter(notice: &Notice, frame: &Frame) -> Result<Rendered, askama::Error> {
+    let acknowledge = notice.acknowledge.clone().map(|link| ("Acknowledge".to_owned(), link));
+    let open = ("Open VelocityPulse".to_owned(), notice.link.clone());
+    let letter = Letter {
+        subject: format!("{} {}", notice.severity.emoji(), notice.title),
+        title: notice.title.clone(),
+        colour: notice.severity.colour(),
+        paragraphs: notice.summary.clone().into_iter().collect(),
+        facts: notice
+            .facts
+            .iter()
+            .map(|(label, value)| ((*label).to_owned(), value.clone()))
+            .collect(),
+        lines: notice.lines.iter().cloned().chain(notice.and_more()).collect(),
+        buttons: acknowledge.into_iter().chain([open]).collect(),
+        note: None,
+    };
+    letter.render(frame)
+}
+
+/// Why this mail comes, for whoever did not write the rule.
+fn why(notice: &Notice) -> String {
+    let rule = Some(&notice.rule).filter(|rule| !rule.is_empty());
+    let org = Some(&notice.org).filter(|org| !org.is_empty());
+    let of_org = org.map(|org| format!(" of {org}")).unwrap_or_default();
+    match rule {
+        Some(rule) => format!("You receive this because of the rule “{rule}”{of_org}."),
+        None => format!("You receive this because a mail channel{of_org} names your address."),
+    }
+}

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pulse_actors::ports::Verdict;
+use pulse_protocol::api::{AttemptOutcome, ChannelKind, Reason};
+use pulse_web::outbound::email::{Email, Letterhead};
+use pulse_web::outbound::kind::Kind;
+use pulse_web::outbound::mail::none::NoMail;
+use pulse_web::outbound::mail::transport::{MailTransport, MailVerdict, OutgoingMail};
+use serde_json::{Value, json};
+
+use crate::support::{acknowledge_link, channel, device, links, test_message};
+
+#[derive(Default)]
+pub(crate) struct Outbox(pub(crate) Mutex<Vec<OutgoingMail>>);
+
+#[async_trait]
+impl MailTransport for Outbox {
+    async fn send(&self, mail: &OutgoingMail) -> MailVerdict {
+        self.0.lock().push(mail.clone());
+        Verdict::accepted(Some(250)).answered("2.0.0 queued").into()
+    }
+}
+
+pub(crate) fn email(transport: Arc<dyn MailTransport>) -> Email {
+    let from = "Pulse <pulse@example.com>".parse().unwrap();
+    Email::new(transport, Letterhead { from, host: "hub.example".into() }, links())
+}
+
+#[actix_web::test]
+async fn a_delivery_is_one_mail_to_its_recipient() {
+    let outbox = Arc::new(Outbox::default());
+    let channel =
+        channel(ChannelKind::Email, json!({"recipients": ["a@example.com", "b@example.com"]}));
+    let mut message = device("offline", Reason::Alert, "<b>Router");
+    message.content.recipient = Some("b@example.com".into());
+    let verdict = email(outbox.clone()).send(&channel, &message).await;
+    assert_eq!(verdict, Verdict::accepted(Some(250)).answered("2.0.0 queued"));
+    let mail = outbox.0.lock().remove(0);
+    assert!(outbox.0.lock().is_empty());
+    assert_eq!((mail.id, mail.to.to_string()), (message.delivery_id, "b@example.com".to_owned()));
+    assert_eq!(mail.content.subject, "🔴 <b>Router is offline");
+    assert!(mail.content.text.contains("Status: online → offline"), "{}", mail.content.text);
+    assert!(mail.content.text.contains(&acknowledge_link(&message)));
+    assert!(mail.content.text.contains("because of the rule “Core” of Acme"));
+    assert!(mail.content.html.contains("&#60;b&#62;Router") && !mail.content.html.contains("<b>"));
+    let unsubscribe = links().unsubscribe(message.org_id, "b@example.com");
+    assert!(mail.content.html.contains(&unsubscribe));
+    assert_eq!((mail.list_unsubscribe, mail.one_click), (Some(unsubscribe), true));
+}
+
+#[actix_web::test]
+async fn a_test_goes_to_all_and_a_recipient_who_was_removed_gets_nothing() {
+    let outbox = Arc::new(Outbox::default());
+    let channel =
+        channel(ChannelKind::Email, json!({"recipients": ["a@example.com", "b@example.com"]}));
+    email(outbox.clone()).send(&channel, &test_message()).await;
+    let subjects: Vec<String> = outbox
+        .0
+        .lock()
+        .drain(..)
+        .map(|mail| format!("{} {}", mail.to, mail.content.subject))
+        .collect();
+    assert_eq!(subjects, ["a@example.com 🔵 Test message", "b@example.com 🔵 Test message"]);
+
+    let mut message = device("offline", Reason::Alert, "Router");
+    message.content.recipient = Some("c@example.com".into());
+    let verdict = email(outbox.clone()).send(&channel, &message).await;
+    assert_eq!(verdict.outcome, AttemptOutcome::Permanent);
+    assert!(outbox.0.lock().is_empty());
+}
+
+#[actix_web::test]
+async fn without_a_way_to_send_it_says_so_and_blames_no_receiver() {
+    let channel = channel(ChannelKind::Email, json!({"recipients": ["a@example.com"]}));
+    let verdict = email(Arc::new(NoMail)).send(&channel, &test_message()).await;
+    assert!(verdict.is_ours && verdict.error.unwrap().starts_with("mail is not configured"));
+}
+
+#[test]
+fn recipients_are_checked() {
+    let email = email(Arc::new(NoMail));
+    let faults = |recipients: Value| {
+        let faults =
+            email.check(&json!({"recipients": recipients}), None).err().unwrap_or_default();
+        faults
+            .into_iter()
+            .map(|fault| format!("{} {}", fault.field, fault.code))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(faults(json!(["a@example.com", " b@example.com "])), Vec::<String>::new());
+    assert_eq!(faults(json!([])), ["config.recipients required"]);
+    assert_eq!(faults(json!("a@example.com")).len(), 1);
+    assert_eq!(
+        faults(json!([
+            "a",
+            "a@example.com",
+            "A@example.com",
+            "a@b\r\nBcc: c@d.example",
+            "a b@c.example"
+        ])),
+        [
+            "config.recipients[0] invalid",
+            "config.recipients[2] invalid",
+            "config.recipients[3] invalid",
+            "config.recipients[4] invalid",
+        ]
+    );
+    let many: Vec<String> = (0..21).map(|n| format!("a{n}@example.com")).collect();
+    assert_eq!(faults(json!(many)), ["config.recipients too_long"]);
+}
