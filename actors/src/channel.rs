@@ -1,39 +1,68 @@
-//! One notification channel: tries its deliveries, one after another.
+//! One notification channel: tries its deliveries until each has ended.
 //!
-//! - In: [`Wake`], a nudge that something may be due.
+//! - In: [`Wake`], a nudge that something may be due; [`Change`], what a person wants done with a delivery.
 //! - Out: attempts to the receiver; what became of each goes to the org, which numbers and stores it.
 //! - Supervision: the directory starts it on the first nudge and again after a fall; it stops when nothing is due.
 //! - Lost on restart: an attempt whose outcome was not stored is made again, under the same delivery id.
+//!
+//! The actor is the only one that changes deliveries once they were queued. So what it has read stays true until its
+//! home is another one; then it forgets what it knows, lets what is under way come to an end, and reads again.
 
+mod attempt;
+mod desk;
+mod lanes;
+mod room;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use pulse_domain::org::Attempted;
+use pulse_domain::notification::pace::{Pace, pace};
 use pulse_domain::record::ChannelRecord;
+use pulse_domain::request::{DeliveryChange, Reply};
 use pulse_protocol::Timestamp;
-use pulse_protocol::api::{Attempt, AttemptOutcome, ChannelHealth};
-use pulse_protocol::ids::{ChannelId, OrgId};
+use pulse_protocol::api::{ChannelHealth, ChannelKind};
+use pulse_protocol::ids::{ChannelId, DeliveryId, OrgId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, Span, info_span};
 
-use crate::directory::Directory;
+use crate::directory::{AskError, Directory};
 use crate::metrics::Metrics;
-use crate::org::{OrgActor, Tried};
-use crate::ports::{Clock, DueDelivery, Message, OrgStore, Sender, StoreError, Verdict};
+use crate::ports::{Clock, DuePage, OrgStore, Sender};
+use attempt::{After, Carrier, Finished};
+use desk::{Desk, GaveUp, PAGE, Seen};
+use lanes::{Lanes, Touched};
+pub use room::Room;
 
-/// Deliveries read at a time.
-const PAGE: u32 = 64;
 /// After a fault of the store or the org, look again this late.
 const RETRY_AFTER_FAULT: Duration = Duration::from_secs(2);
 /// A channel with nothing to do rests this long before it stops, so that a burst does not start it again and again.
 const REST: Duration = Duration::from_secs(60);
+/// More is due than could be read, and none of it may start: look again this late.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The next page is read when no more than this wait.
+const READ_AHEAD: usize = PAGE as usize / 4;
+/// Messages that may wait; a nudge more is none, and who asks for a change more is told to ask again.
+const MAILBOX: usize = 64;
 
 /// Something may be due.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Wake;
+
+/// What a person wants done with a delivery of this channel. Waits for the attempt under way.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Change {
+    /// The delivery.
+    pub delivery_id: DeliveryId,
+    /// What is to be done.
+    pub change: DeliveryChange,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Reply, AskError>>,
+}
 
 /// Where a channel's work goes.
 #[derive(Clone)]
@@ -50,93 +79,277 @@ pub struct Ports {
     pub metrics: Metrics,
     /// Draws from 0 to 1, to spread retries.
     pub jitter: fn() -> f64,
+    /// The room that all attempts of this node share.
+    pub room: Arc<Room>,
+}
+
+/// What is known of the channel since the last look.
+struct Known {
+    carrier: Carrier,
+    kind: ChannelKind,
+    health: ChannelHealth,
 }
 
 /// The mailbox of one channel.
 pub struct ChannelActor {
-    org_id: OrgId,
-    channel_id: ChannelId,
-    ports: Ports,
-    busy: bool,
+    desk: Desk,
+    lanes: Lanes,
+    /// None before the first look, while the channel delivers nothing, and after a fault.
+    known: Option<Known>,
+    changes: VecDeque<Change>,
+    /// Something is done at the desk.
+    at_desk: bool,
+    /// It is the look for what is due; what ended since is noted.
+    touched: Option<Touched>,
     nudged: bool,
+    /// When something is due that is not in the lanes.
+    next_at: Option<Timestamp>,
+    started_at: Option<Instant>,
     resting: bool,
     wake_up: Option<SpawnHandle>,
-}
-
-/// What is to be done after a round of attempts.
-enum Then {
-    /// Nothing is left to deliver, or the channel does not deliver.
-    Rest,
-    /// Look again after this.
-    WakeAfter(Duration),
 }
 
 impl ChannelActor {
     /// A channel that has not looked yet; nothing runs until it is started.
     #[must_use]
-    pub const fn new(org_id: OrgId, channel_id: ChannelId, ports: Ports) -> Self {
+    pub fn new(org_id: OrgId, channel_id: ChannelId, ports: Ports) -> Self {
         Self {
-            org_id,
-            channel_id,
-            ports,
-            busy: false,
-            nudged: false,
+            desk: Desk { org_id, channel_id, ports },
+            lanes: Lanes::default(),
+            known: None,
+            changes: VecDeque::new(),
+            at_desk: false,
+            touched: None,
+            nudged: true,
+            next_at: None,
+            started_at: None,
             resting: false,
             wake_up: None,
         }
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
-            self.nudged = true;
-            return;
-        }
-        self.busy = true;
+    fn span(&self) -> Span {
+        info_span!("channel", org.id = %self.desk.org_id, channel.id = %self.desk.channel_id)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.desk.ports.clock.now()
+    }
+
+    /// Does whatever can be done now, and arms the next wake-up.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
         if let Some(armed) = self.wake_up.take() {
             ctx.cancel_future(armed);
         }
-        let round =
-            Round { org_id: self.org_id, channel_id: self.channel_id, ports: self.ports.clone() };
-        let span =
-            info_span!("channel.round", org.id = %self.org_id, channel.id = %self.channel_id);
-        ctx.spawn(
-            round
-                .run()
-                .instrument(span)
-                .into_actor(self)
-                .map(|then, channel, ctx| channel.looked(&then, ctx)),
-        );
-    }
-
-    fn looked(&mut self, then: &Then, ctx: &mut Context<Self>) {
-        self.busy = false;
-        if std::mem::take(&mut self.nudged) {
-            self.resting = false;
-            return self.look(ctx);
+        let wait = self.start_attempts(ctx);
+        if !self.at_desk {
+            self.start_change(ctx);
         }
-        match then {
-            Then::Rest if self.resting => {
-                self.ports.directory.forget_channel(self.channel_id);
-                ctx.stop();
-            }
-            Then::Rest => {
-                self.resting = true;
-                self.look_after(REST, ctx);
-            }
-            Then::WakeAfter(delay) => {
-                self.resting = false;
-                self.look_after(*delay, ctx);
-            }
+        if !self.at_desk && self.wants_look() {
+            self.start_look(ctx);
+        }
+        if !self.at_desk {
+            self.wait_or_rest(wait, ctx);
         }
     }
-}
 
-impl ChannelActor {
-    fn look_after(&mut self, delay: Duration, ctx: &mut Context<Self>) {
-        self.wake_up = Some(ctx.run_later(delay, |channel, ctx| {
-            channel.wake_up = None;
-            channel.look(ctx);
+    /// Whether there may be something to do that is not known yet.
+    fn wants_look(&self) -> bool {
+        // After a fault what is under way comes to an end first: until then it is not known what its outcome is.
+        let is_sure = self.known.is_some() || self.lanes.busy() == 0;
+        let is_due = self.next_at.is_some_and(|at| at <= self.now());
+        let has_room = self.known.is_none() || self.lanes.waiting() <= READ_AHEAD;
+        is_sure && (self.nudged || (is_due && has_room))
+    }
+
+    /// Starts what the pace allows; says how long to wait if the next one comes too early.
+    fn start_attempts(&mut self, ctx: &mut Context<Self>) -> Option<Duration> {
+        loop {
+            let Known { carrier, kind, health } = self.known.as_ref()?;
+            let Pace { in_flight, interval } = pace(*kind, *health);
+            if self.lanes.busy() >= in_flight {
+                return None;
+            }
+            let early = self.started_at.and_then(|at| interval.checked_sub(at.elapsed()));
+            if let Some(wait) = early.filter(|wait| !wait.is_zero()) {
+                return (self.lanes.waiting() > 0).then_some(wait);
+            }
+            let carrier = carrier.clone();
+            let work = self.lanes.next(self.desk.ports.clock.now())?;
+            if work.attempt.is_some() {
+                self.started_at = Some(Instant::now());
+            }
+            let carried = carrier.carry(work).instrument(self.span()).into_actor(self);
+            ctx.spawn(carried.map(|finished, channel, ctx| channel.finished(finished, ctx)));
+        }
+    }
+
+    fn finished(&mut self, Finished { lane, result }: Finished, ctx: &mut Context<Self>) {
+        if let Some(touched) = &mut self.touched {
+            touched.extend(self.lanes.under_way_in(&lane));
+        }
+        match result {
+            Ok(After::Settled) => self.lanes.finish(&lane, None),
+            Ok(After::Changed) => {
+                self.lanes.finish(&lane, None);
+                self.forget();
+                self.nudged = true;
+            }
+            Ok(After::Tried { due, channel }) => {
+                let again = due.delivery.next_attempt_at;
+                self.next_at = self.next_at.into_iter().chain(again).min();
+                self.lanes.finish(&lane, again.map(|_| *due));
+                self.learn(&channel);
+            }
+            Err(_) => {
+                self.lanes.finish(&lane, None);
+                self.forget();
+                self.next_at = Some(self.now() + RETRY_AFTER_FAULT);
+            }
+        }
+        self.go_on(ctx);
+    }
+
+    /// The channel is like this after an attempt.
+    fn learn(&mut self, channel: &ChannelRecord) {
+        let may_send =
+            attempt::delivers(channel) && channel.breaker.holds_until(self.now()).is_none();
+        if !may_send {
+            // What waits stays in the store; a look says what becomes of it.
+            self.forget();
+            self.nudged = true;
+        } else if let Some(known) = &mut self.known {
+            known.health = channel.health;
+        }
+    }
+
+    fn forget(&mut self) {
+        self.known = None;
+        self.lanes.forget_waiting();
+    }
+
+    fn start_change(&mut self, ctx: &mut Context<Self>) {
+        let is_free = |change: &Change| !self.lanes.is_under_way(change.delivery_id);
+        let Some(at) = self.changes.iter().position(is_free) else { return };
+        let Some(change) = self.changes.remove(at) else { return };
+        // It is read again afterwards, as it is then.
+        self.lanes.forget(change.delivery_id);
+        self.at_desk = true;
+        let changed = self.desk.clone().change(change).instrument(self.span()).into_actor(self);
+        ctx.spawn(changed.map(|(), channel, ctx| {
+            channel.at_desk = false;
+            channel.nudged = true;
+            channel.go_on(ctx);
         }));
+    }
+
+    fn start_look(&mut self, ctx: &mut Context<Self>) {
+        self.nudged = false;
+        self.at_desk = true;
+        self.touched = Some(Touched::new());
+        let looked = self.desk.clone().look().instrument(self.span()).into_actor(self);
+        ctx.spawn(looked.map(|seen, channel, ctx| channel.looked(seen, ctx)));
+    }
+
+    fn looked(&mut self, seen: Seen, ctx: &mut Context<Self>) {
+        self.at_desk = false;
+        let touched = self.touched.take().unwrap_or_default();
+        match seen {
+            Seen::Due { carrier, channel, page } => {
+                self.take_page(carrier, &channel, page, &touched)
+            }
+            Seen::Paused(until) => {
+                self.forget();
+                self.next_at = Some(until);
+            }
+            Seen::Off(carrier) => {
+                self.forget();
+                self.next_at = None;
+                if self.lanes.busy() == 0 {
+                    return self.start_giving_up(carrier, ctx);
+                }
+                // Looked at again when what is under way has ended.
+                self.nudged = true;
+            }
+            Seen::Fault => {
+                self.forget();
+                self.next_at = Some(self.now() + RETRY_AFTER_FAULT);
+            }
+        }
+        self.go_on(ctx);
+    }
+
+    fn take_page(
+        &mut self,
+        carrier: Carrier,
+        channel: &ChannelRecord,
+        page: DuePage,
+        touched: &Touched,
+    ) {
+        let is_same_home =
+            self.known.as_ref().is_some_and(|known| known.carrier.home == carrier.home);
+        if !is_same_home && self.lanes.busy() > 0 {
+            // What is under way belongs to what was known before. It comes to an end first.
+            self.forget();
+            self.nudged = true;
+            return;
+        }
+        self.known = Some(Known { carrier, kind: channel.kind, health: channel.health });
+        self.next_at = page.next_at;
+        // Changed while this was read: their lanes are read again.
+        let stale = page.deliveries.iter().any(|due| touched.contains(&due.delivery.id));
+        if stale {
+            self.nudged = true;
+            return;
+        }
+        if !page.deliveries.is_empty() {
+            self.resting = false;
+        }
+        page.deliveries.into_iter().for_each(|due| self.lanes.add(due));
+    }
+
+    fn start_giving_up(&mut self, carrier: Carrier, ctx: &mut Context<Self>) {
+        self.at_desk = true;
+        let given_up = self.desk.clone().give_up(carrier).instrument(self.span()).into_actor(self);
+        ctx.spawn(given_up.map(|end, channel, ctx| {
+            channel.at_desk = false;
+            match end {
+                GaveUp::All => {}
+                GaveUp::SwitchedOn => channel.nudged = true,
+                GaveUp::Fault => channel.next_at = Some(channel.now() + RETRY_AFTER_FAULT),
+            }
+            channel.go_on(ctx);
+        }));
+    }
+
+    /// Waits for what is to be done next: for `pace`, or until something is due. If there is nothing, rests, and stops
+    /// after that.
+    fn wait_or_rest(&mut self, pace: Option<Duration>, ctx: &mut Context<Self>) {
+        let is_idle = self.lanes.busy() == 0;
+        let due = self.next_at.and_then(|at| match at.duration_since(self.now()) {
+            // The end of what is under way comes first, or is enough to go on.
+            wait if !is_idle && (wait.is_zero() || self.known.is_none()) => None,
+            wait if wait.is_zero() => Some(LOOK_AGAIN),
+            // The clock shows whole milliseconds: nothing is looked for early.
+            wait => Some(wait + Duration::from_millis(1)),
+        });
+        if let Some(wait) = pace.into_iter().chain(due).min() {
+            self.resting = false;
+            self.wake_up = Some(ctx.run_later(wait, |channel, ctx| {
+                channel.wake_up = None;
+                channel.go_on(ctx);
+            }));
+        } else if is_idle && self.resting {
+            self.desk.ports.directory.forget_channel(self.desk.channel_id);
+            ctx.stop();
+        } else if is_idle {
+            self.resting = true;
+            self.wake_up = Some(ctx.run_later(REST, |channel, ctx| {
+                channel.wake_up = None;
+                channel.nudged = true;
+                channel.go_on(ctx);
+            }));
+        }
     }
 }
 
@@ -144,7 +357,8 @@ impl Actor for ChannelActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.look(ctx);
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.go_on(ctx);
     }
 }
 
@@ -152,106 +366,18 @@ impl Handler<Wake> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, _: Wake, ctx: &mut Context<Self>) {
-        self.look(ctx);
+        self.nudged = true;
+        self.resting = false;
+        self.go_on(ctx);
     }
 }
 
-/// One look at what is due, and the attempts it leads to.
-struct Round {
-    org_id: OrgId,
-    channel_id: ChannelId,
-    ports: Ports,
-}
+impl Handler<Change> for ChannelActor {
+    type Result = ();
 
-impl Round {
-    async fn run(self) -> Then {
-        match self.try_all().await {
-            Ok(then) => then,
-            Err(error) => {
-                warn!(%error, "deliveries could not be read; looking again");
-                Then::WakeAfter(RETRY_AFTER_FAULT)
-            }
-        }
+    fn handle(&mut self, change: Change, ctx: &mut Context<Self>) {
+        self.changes.push_back(change);
+        self.resting = false;
+        self.go_on(ctx);
     }
-
-    async fn try_all(&self) -> Result<Then, StoreError> {
-        let (org_id, channel_id, store) = (self.org_id, self.channel_id, &self.ports.store);
-        loop {
-            let Some(channel) = store.channel(org_id, channel_id).await? else {
-                return Ok(Then::Rest);
-            };
-            if !channel.enabled || channel.health == ChannelHealth::Disabled {
-                return Ok(Then::Rest);
-            }
-            // Before what is due is read: no home before this one can still change it then, and as long as this one
-            // lives nobody else does. A delivery read earlier may have ended since, and would be taken up again.
-            let Ok(home) = self.ports.directory.org(org_id).await else {
-                return Ok(Then::WakeAfter(RETRY_AFTER_FAULT));
-            };
-            let now = self.ports.clock.now();
-            let due = store.due_deliveries(org_id, channel_id, now, PAGE).await?;
-            if due.is_empty() {
-                let next = store.next_due_at(org_id, channel_id).await?;
-                return Ok(next.map_or(Then::Rest, |at| Then::WakeAfter(at.duration_since(now))));
-            }
-            for due in due {
-                match self.attempt(&home, &channel, due).await {
-                    Ok(AttemptOutcome::Gone) => break,
-                    Ok(_) => {}
-                    Err(NotStored) => return Ok(Then::WakeAfter(RETRY_AFTER_FAULT)),
-                }
-            }
-        }
-    }
-
-    async fn attempt(
-        &self,
-        home: &Addr<OrgActor>,
-        channel: &ChannelRecord,
-        due: DueDelivery,
-    ) -> Result<AttemptOutcome, NotStored> {
-        let DueDelivery { delivery, event } = due;
-        // Without a home the outcome could not be stored, and the receiver would get the message again and again.
-        if self.ports.directory.org(self.org_id).await.as_ref() != Ok(home) {
-            return Err(NotStored);
-        }
-        let at = self.ports.clock.now();
-        let message = Message {
-            org_id: self.org_id,
-            delivery_id: delivery.id,
-            event,
-            content: delivery.content.clone(),
-            at,
-        };
-        let span = info_span!("delivery.attempt", delivery.id = %delivery.id, change.id = %message.event.id, attempt = delivery.tries + 1);
-        let began = Instant::now();
-        let verdict = self.ports.sender.send(channel, &message).instrument(span).await;
-        let (retry_after, is_ours) = (verdict.retry_after, verdict.is_ours);
-        let attempt = told(verdict, at, began.elapsed());
-        let outcome = attempt.outcome;
-        debug!(delivery.id = %delivery.id, outcome = %outcome, duration_ms = attempt.duration_ms, "tried");
-        self.ports.metrics.attempts.with_label_values(&[outcome.as_str()]).inc();
-        self.ports.metrics.attempt_duration.observe(began.elapsed().as_secs_f64());
-        let jitter = (self.ports.jitter)();
-        let attempted = Attempted { delivery, attempt, retry_after, is_ours, jitter };
-        store(home, attempted).await?;
-        Ok(outcome)
-    }
-}
-
-/// Hands the outcome to the org and waits until it is durable.
-async fn store(home: &Addr<OrgActor>, attempted: Attempted) -> Result<(), NotStored> {
-    let (done, stored) = oneshot::channel();
-    home.send(Tried { attempted, done }).await.map_err(|_| NotStored)?;
-    stored.await.map_err(|_| NotStored)
-}
-
-/// The org could not store the outcome: the attempt will be made again.
-#[derive(Debug)]
-struct NotStored;
-
-fn told(verdict: Verdict, at: Timestamp, took: Duration) -> Attempt {
-    let Verdict { outcome, status, answer, error, .. } = verdict;
-    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    Attempt { at, duration_ms, outcome, status, answer, error }
 }

@@ -1,7 +1,7 @@
 //! One org's home: its mailbox serialises every change of the org.
 //!
 //! - In: [`Attach`] and [`Take`] from agents' sockets, [`Ask`] and [`Read`] from people, [`Watch`] and [`Unwatch`]
-//!   from dashboards, [`Tried`] from channels, [`Durable`] and [`Failed`] from the journal.
+//!   from dashboards, [`MayTry`], [`Tried`], [`GiveUpAll`] and [`Decide`] from channels, [`Durable`] and [`Failed`] from the journal.
 //! - Out: batches to the journal; once they are durable, acks and answers, and events to the viewers.
 //! - Supervision: the directory starts it from the store on first use and again after a fall. It stops itself when
 //!   nobody has needed it for [`IDLE_AFTER`].
@@ -9,8 +9,10 @@
 //!
 //! The actor decides at once on what it holds in memory and keeps back, in order, what must not be told yet.
 
+mod channels;
 mod confirm;
 mod fanout;
+mod health;
 mod messages;
 mod trace;
 
@@ -32,11 +34,9 @@ use tokio::sync::oneshot;
 use tracing::{error, info_span};
 
 pub use fanout::encode;
-pub use messages::{
-    Ask, Attach, Drain, News, Read, Reload, Take, Tried, Unwatch, Watch, WatchAnswer,
-};
-pub(crate) use messages::{CatchUp, Orphaned};
-use messages::{Durable, Failed};
+use messages::{AfterAttempt, Durable, Failed, Permit};
+pub use messages::{Ask, Attach, Drain, News, Read, Reload, Take, Unwatch, Watch, WatchAnswer};
+pub(crate) use messages::{CatchUp, Decide, GiveUpAll, MayTry, Orphaned, Tried};
 
 use crate::cluster::Fence;
 use crate::directory::{AskError, Directory};
@@ -45,6 +45,7 @@ use crate::link::{AgentLink, AgentPush};
 use crate::metrics::Metrics;
 use crate::org::confirm::JournalConfirm;
 use crate::org::fanout::Fanout;
+use crate::org::health::ChannelGauges;
 use crate::ports::{Clock, Home, Journal, OrgStore, StoreError, Submission};
 
 /// A home that nobody needed for this long is stopped.
@@ -106,6 +107,7 @@ pub struct OrgActor {
     draining: Option<Drain>,
     used_at: tokio::time::Instant,
     silent: BTreeSet<ConnectionId>,
+    health: ChannelGauges,
 }
 
 impl OrgActor {
@@ -119,6 +121,7 @@ impl OrgActor {
         Self {
             fence,
             shard_events,
+            health: ChannelGauges::new(ports.metrics.clone(), &org),
             fanout: Fanout::new(ports.metrics.clone(), Arc::clone(&ports.viewers_here)),
             org,
             ports,
@@ -155,6 +158,7 @@ impl OrgActor {
         ctx: &mut Context<Self>,
     ) {
         let Outcome { batch, effects } = outcome;
+        self.health.note(&batch, &self.org);
         self.arm_wake_up(ctx);
         if batch.events.is_empty() && batch.writes.is_empty() {
             return self.tell_when_durable(effects, answer, ctx);
@@ -517,6 +521,7 @@ impl Handler<Ask> for OrgActor {
     fn handle(&mut self, Ask { request, answer }: Ask, ctx: &mut Context<Self>) {
         self.used();
         let _span = info_span!("org.ask", org.id = %self.org.id()).entered();
+        let Some((request, answer)) = self.pass_to_channel(request, answer) else { return };
         let now = self.ports.clock.now();
         match self.org.request(request, now, &mut self.ids) {
             Ok((reply, outcome)) => {
@@ -537,23 +542,6 @@ impl Handler<Read> for OrgActor {
         self.note_seen();
         let reply = self.org.answer(query).map_err(AskError::Refused);
         self.tell_when_durable(vec![], Some(Box::new(move || drop(answer.send(reply)))), ctx);
-    }
-}
-
-impl Handler<Tried> for OrgActor {
-    type Result = ();
-
-    fn handle(&mut self, Tried { attempted, done }: Tried, ctx: &mut Context<Self>) {
-        self.used();
-        let now = self.ports.clock.now();
-        let outcome = self.org.take(Input::Attempted(Box::new(attempted)), now, &mut self.ids);
-        self.submit(
-            outcome,
-            Some(Box::new(move || {
-                let _ = done.send(());
-            })),
-            ctx,
-        );
     }
 }
 

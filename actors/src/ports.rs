@@ -15,7 +15,7 @@ pub use mail::{
     MailVerdict, SettledMail, StrictCause, SuppressedAddress, Suppressions,
 };
 pub use sender::{Message, Sender, Verdict};
-pub use store::{DeliveryFilter, DueDelivery, OrgStore, StoreError};
+pub use store::{DeliveryFilter, DueDelivery, DuePage, OrgStore, StoreError};
 
 /// The wall clock, as a port so that tests own time.
 pub trait Clock: Send + Sync {

@@ -3,5 +3,6 @@
 pub mod channel;
 pub mod delivery;
 pub mod mail;
+pub mod pace;
 pub mod record;
 pub mod rule;

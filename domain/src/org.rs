@@ -10,6 +10,8 @@
 //! - **O3** Whatever an input changed is in its batch: loading the tables gives this memory.
 
 mod agents;
+mod attempts;
+mod channels;
 mod deliveries;
 mod devices;
 mod fold;
@@ -41,7 +43,7 @@ use crate::record::{
     AgentRecord, Batch, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord, OrgRecord,
     RuleRecord, ScanRecord, SegmentRecord, Standing,
 };
-use crate::request::{Refusal, Reply, Request};
+use crate::request::{DeliveryChange, Refusal, Reply, Request};
 use crate::sequence::Window;
 
 /// Scans that have ended and are still shown; older ones are in the journal.
@@ -151,6 +153,8 @@ pub enum Input {
     CommandSent(CommandId),
     /// A channel tried a delivery.
     Attempted(Box<Attempted>),
+    /// A channel does not try these any more.
+    GivenUp(Vec<GivenUp>),
     /// What the hub's operators decide about the org, as it is in the database now. All else of the org is written by
     /// its home alone: a row read outside may be older than what the home has committed since.
     Standing(Standing),
@@ -171,6 +175,26 @@ pub struct Attempted {
     pub is_ours: bool,
     /// 0 to 1, drawn by the caller.
     pub jitter: f64,
+}
+
+/// A delivery that its channel does not try any more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GivenUp {
+    /// The delivery as it is stored.
+    pub delivery: DeliveryRecord,
+    /// Why.
+    pub why: GiveUp,
+}
+
+/// Why a channel does not try a delivery any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveUp {
+    /// It failed, and a newer one about the same resource waits behind it.
+    Superseded,
+    /// The channel is switched off or was removed.
+    ChannelOff,
+    /// Its rule is switched off or was removed.
+    RuleOff,
 }
 
 /// What may be told, in order, once the batch and all before it are durable.
@@ -278,6 +302,7 @@ impl Org {
             }
             Input::CommandSent(command_id) => step.command_sent(command_id),
             Input::Attempted(attempted) => step.attempted(*attempted),
+            Input::GivenUp(given_up) => step.given_up(given_up),
             Input::Standing(standing) => step.standing(standing),
             Input::Wake => step.wake(),
         }
@@ -298,6 +323,41 @@ impl Org {
         let mut step = step::Step::new(self, now, ids);
         let reply = step.request(request)?;
         Ok((reply, step.finish()))
+    }
+
+    /// Changes a delivery as a person asked. `delivery` is its row, read while nobody tries it. A refusal changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Refusal`] to tell the asker.
+    pub fn change_delivery(
+        &mut self,
+        delivery: DeliveryRecord,
+        change: DeliveryChange,
+        now: Timestamp,
+        ids: &mut dyn Ids,
+    ) -> Result<(Reply, Outcome), Refusal> {
+        let mut step = step::Step::new(self, now, ids);
+        let reply = step.change_delivery(delivery, change)?;
+        Ok((reply, step.finish()))
+    }
+
+    /// A channel as it is decided, with what of it is not shown.
+    #[must_use]
+    pub fn channel(&self, channel_id: ChannelId) -> Option<&ChannelRecord> {
+        self.channels.get(&channel_id)
+    }
+
+    /// All channels as they are decided.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelRecord> {
+        self.channels.values()
+    }
+
+    /// Whether there is such a rule and it is applied.
+    #[must_use]
+    pub fn applies(&self, rule_id: RuleId) -> bool {
+        self.rules.get(&rule_id).is_some_and(|rule| rule.enabled)
     }
 
     /// Notes when an agent was last heard; known to the connection long before it matters to anybody.

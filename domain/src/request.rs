@@ -12,7 +12,7 @@ use pulse_protocol::ids::{
 use pulse_protocol::problem::FieldError;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{DeliveryRecord, Hidden, SecretHash};
+use crate::record::{Hidden, SecretHash};
 
 /// A change that somebody asks for. New ids and secrets are drawn by the asker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,10 +88,29 @@ pub enum Request {
         /// What to do.
         new: NewCommand,
     },
-    /// Tries an ended delivery again, as it is stored now.
-    ReplayDelivery(DeliveryRecord),
-    /// Gives an unfinished delivery up, as it is stored now.
-    DiscardDelivery(DeliveryRecord),
+    /// Tries an ended delivery again. Decided by its channel, which alone changes it.
+    ReplayDelivery {
+        /// The delivery.
+        delivery_id: DeliveryId,
+        /// Where it goes.
+        channel_id: ChannelId,
+    },
+    /// Gives a delivery up. Decided by its channel, which alone changes it.
+    DiscardDelivery {
+        /// The delivery.
+        delivery_id: DeliveryId,
+        /// Where it goes.
+        channel_id: ChannelId,
+    },
+}
+
+/// What a person may do with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryChange {
+    /// Try it again, under its old id.
+    Replay,
+    /// Give it up.
+    Discard,
 }
 
 /// A question. Lists are in the order of their ids, after `after`, at most `limit` long.

@@ -9,6 +9,7 @@ mod cluster;
 mod deliveries;
 mod fleet;
 mod journal;
+mod lanes;
 mod mail;
 mod notifications;
 mod shape;
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(cluster::Migration),
             Box::new(notifications::Migration),
             Box::new(mail::Migration),
+            Box::new(lanes::Migration),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::api::AttemptOutcome;
 use crate::status::words;
 
 /// The media type of a [`Problem`].
@@ -128,6 +129,27 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub current: Option<u64>,
+    /// What the receiver said, for `delivery_failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub receiver: Option<ReceiverAnswer>,
+}
+
+/// What a receiver made of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct ReceiverAnswer {
+    /// Whether it took the message, and if not whether it may later.
+    pub outcome: AttemptOutcome,
+    /// Its HTTP status, or the reply code of its mail server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub status: Option<u16>,
+    /// The beginning of its answer, without secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub answer: Option<String>,
+    /// How long it took.
+    pub duration_ms: u64,
 }
 
 /// One fault of a body.

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use pulse_actors::ports::{DeliveryFilter, DueDelivery, OrgStore, StoreError};
+use pulse_actors::ports::{DeliveryFilter, DuePage, OrgStore, StoreError};
 use pulse_domain::record::{
     ChannelRecord, CommandRecord, DeliveryRecord, JournalEvent, OrgImage, OrgRecord, ScanRecord,
 };
 use pulse_protocol::Timestamp;
-use pulse_protocol::api::{Command, Delivery};
+use pulse_protocol::api::{ChannelKind, Command, Delivery, DeliveryState};
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeliveryId, OrgId};
 use pulse_protocol::status::AgentState;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, Select, Statement,
 };
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::entity::{
@@ -27,6 +28,10 @@ use crate::{Database, DatabaseKind, deliveries};
 
 /// Scans that ended, in an org's image.
 const ENDED_SCANS: u64 = 50;
+
+fn is_known(kind: &str) -> bool {
+    ChannelKind::from_word(kind).is_some()
+}
 
 impl Database {
     async fn records<R>(
@@ -80,9 +85,31 @@ impl Database {
             device_states: all!(device_state).await?,
             scans: self.scans(db, id).await?,
             commands: self.records::<CommandRecord>(db, commands).await?,
-            channels: all!(channel).await?,
+            channels: self.channels(db, id).await?,
             rules: all!(rule).await?,
         }))
+    }
+
+    /// The channels this version can read. One that a later version wrote, of a kind that is not known here, is left out:
+    /// it delivers nothing, and everything else of the org works.
+    async fn channels(
+        &self,
+        db: &DatabaseTransaction,
+        org: Uuid,
+    ) -> Result<Vec<ChannelRecord>, StoreError> {
+        let rows = channel::Entity::find().filter(channel::Column::OrgId.eq(org));
+        let rows = rows.all(db).await.map_err(failed)?;
+        let read = |row: channel::Model| {
+            let (id, kind) = (row.id, row.kind.clone());
+            match ChannelRecord::read(row, &self.sealer) {
+                Err(error) if !is_known(&kind) => {
+                    warn!(org.id = %org, channel.id = %id, channel.kind = kind, %error, "a channel of an unknown kind is left out");
+                    None
+                }
+                read => Some(read),
+            }
+        };
+        rows.into_iter().filter_map(read).collect()
     }
 
     /// Running scans and the latest that ended, in the order they began.
@@ -213,22 +240,27 @@ impl OrgStore for Database {
         deliveries::one(self, org_id, delivery_id).await
     }
 
+    async fn delivery_counts(
+        &self,
+        org_id: OrgId,
+        channel_id: ChannelId,
+        since: Timestamp,
+    ) -> Result<Vec<(DeliveryState, u64)>, StoreError> {
+        deliveries::counts(self, org_id, channel_id, since).await
+    }
+
     async fn due_deliveries(
         &self,
         org_id: OrgId,
         channel_id: ChannelId,
         now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<DueDelivery>, StoreError> {
+    ) -> Result<DuePage, StoreError> {
         deliveries::due(self, org_id, channel_id, now, limit).await
     }
 
-    async fn next_due_at(
-        &self,
-        org_id: OrgId,
-        channel_id: ChannelId,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        deliveries::next_due_at(self, org_id, channel_id).await
+    async fn oldest_unfinished(&self) -> Result<Option<Timestamp>, StoreError> {
+        deliveries::oldest_unfinished(self).await
     }
 
     async fn channels_with_deliveries(&self) -> Result<Vec<(OrgId, ChannelId)>, StoreError> {
@@ -242,7 +274,9 @@ impl OrgStore for Database {
     ) -> Result<Option<ChannelRecord>, StoreError> {
         let row = channel::Entity::find_by_id((org_id.uuid(), channel_id.uuid()));
         let row = row.one(&self.reader()).await.map_err(failed)?;
-        row.map(|row| ChannelRecord::read(row, &self.sealer)).transpose()
+        row.filter(|row| is_known(&row.kind))
+            .map(|row| ChannelRecord::read(row, &self.sealer))
+            .transpose()
     }
 
     async fn commands(

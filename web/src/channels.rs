@@ -1,17 +1,20 @@
 //! Notification channels.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use pulse_actors::ports::{Message, Verdict};
 use pulse_domain::record::{ChannelRecord, Content, Hidden, JournalEvent};
 use pulse_domain::request::{Query, Refusal, Reply, Request};
+use pulse_protocol::Timestamp;
 use pulse_protocol::api::{
-    AttemptOutcome, Channel, ChannelCreated, ChannelKind, ChannelPatch, NewChannel, Reason,
+    AttemptOutcome, Channel, ChannelCreated, ChannelKind, ChannelPatch, DeliveryState, NewChannel,
+    Reason,
 };
 use pulse_protocol::ids::{ChannelId, DeliveryId, EventId};
-use pulse_protocol::problem::ProblemCode;
+use pulse_protocol::problem::{ProblemCode, ReceiverAnswer};
 use serde::Serialize;
 use serde_json::json;
 
@@ -24,14 +27,17 @@ use crate::tenant::{ManageChannels, Right, Tenant, View};
 
 /// The name in a test message; no rule can ask for it.
 const TEST_EVENT: &str = "channel.test";
+/// A person waits for the answer. Senders are bounded by themselves, below this.
+const TEST_WITHIN: Duration = Duration::from_secs(30);
 
-/// The answer to an accepted test message.
+/// How far back a channel's deliveries are counted.
+const COUNTED: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// How a channel's deliveries of late are.
 #[derive(Serialize)]
-struct Tested {
-    outcome: AttemptOutcome,
-    status: Option<u16>,
-    answer: Option<String>,
-    duration_ms: u64,
+struct Stats {
+    since: Timestamp,
+    deliveries: BTreeMap<DeliveryState, u64>,
 }
 
 /// `GET …/channels`
@@ -115,10 +121,23 @@ pub(crate) async fn rotate_secret(
     Ok(HttpResponse::Ok().json(ChannelCreated { channel, secret: Some(secret) }))
 }
 
+/// `GET …/channels/{channel_id}/stats`: how many deliveries of the last 7 days are in each state.
+pub(crate) async fn stats(tenant: Tenant<View>) -> Result<HttpResponse, ApiError> {
+    let channel = current(&tenant).await?;
+    let since = tenant.state().clock.now() - COUNTED;
+    let counts = tenant.state().store.delivery_counts(tenant.org.id, channel.id, since).await?;
+    let deliveries = counts.into_iter().collect();
+    Ok(HttpResponse::Ok().json(Stats { since, deliveries }))
+}
+
 /// `POST …/channels/{channel_id}/test`: sends one signed message now, and answers the receiver's verdict.
 pub(crate) async fn test(tenant: Tenant<ManageChannels>) -> Result<HttpResponse, ApiError> {
     let (state, org_id) = (tenant.state(), tenant.org.id);
     let channel = stored(&tenant).await?;
+    state.limits.admit_channel_test(org_id).map_err(|wait| {
+        let detail = "too many test messages of this organisation; wait a little";
+        ApiError::new(ProblemCode::RateLimited, detail).retry_after(wait)
+    })?;
     let at = state.clock.now();
     let data = json!({ "channel_id": channel.id, "name": channel.name }).to_string();
     let event =
@@ -130,17 +149,19 @@ pub(crate) async fn test(tenant: Tenant<ManageChannels>) -> Result<HttpResponse,
     let message = Message { org_id, delivery_id: DeliveryId::new(), event, content, at };
 
     let started = Instant::now();
-    let verdict = state.sender.send(&channel, &message).await;
+    let sent = state.sender.send(&channel, &message);
+    let verdict = tokio::time::timeout(TEST_WITHIN, sent).await.unwrap_or_else(|_| {
+        Verdict::retry(None, format!("no answer within {} seconds", TEST_WITHIN.as_secs()))
+    });
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let Verdict { outcome, status, answer, error, .. } = verdict;
+    let told = ReceiverAnswer { outcome, status, answer, duration_ms };
     if outcome == AttemptOutcome::Accepted {
-        return Ok(HttpResponse::Ok().json(Tested { outcome, status, answer, duration_ms }));
+        return Ok(HttpResponse::Ok().json(told));
     }
     let why = error.unwrap_or_default();
-    Err(ApiError::new(
-        ProblemCode::DeliveryFailed,
-        format!("the receiver did not accept the message: {why}"),
-    ))
+    let detail = format!("the receiver did not accept the message: {why}");
+    Err(ApiError::new(ProblemCode::DeliveryFailed, detail).receiver(told))
 }
 
 async fn current<R: Right>(tenant: &Tenant<R>) -> Result<Channel, ApiError> {

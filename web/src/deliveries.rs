@@ -1,29 +1,61 @@
 //! Deliveries: what was told to whom.
 
+use std::time::{Duration, Instant};
+
 use actix_web::HttpResponse;
+use futures_util::stream::{self, StreamExt};
+use pulse_actors::directory::AskError;
 use pulse_actors::ports::DeliveryFilter;
 use pulse_domain::record::DeliveryRecord;
-use pulse_domain::request::{Refusal, Reply, Request};
-use pulse_protocol::api::{Delivery, DeliveryState};
-use pulse_protocol::ids::DeliveryId;
+use pulse_domain::request::{DeliveryChange, Refusal, Reply, Request};
+use pulse_protocol::api::{Delivery, DeliveryState, ReplayFilter, Replayed};
+use pulse_protocol::ids::{ChannelId, DeliveryId};
+use pulse_protocol::problem::FieldError;
 
+use crate::body::Body;
 use crate::error::ApiError;
-use crate::paging::Paging;
+use crate::paging::{Paging, Params};
 use crate::tenant::{ManageChannels, Right, Tenant, View};
 
-/// `GET …/deliveries?state=&channel=`: newest first.
+/// Deliveries replayed by one request.
+const REPLAY_MAX: usize = 1_000;
+/// Deliveries read at a time.
+const REPLAY_PAGE: usize = 250;
+/// Deliveries replayed at the same time.
+const REPLAY_CONCURRENCY: usize = 8;
+/// A person waits for the answer: what is left then is told as `more`.
+const REPLAY_WITHIN: Duration = Duration::from_secs(20);
+/// Characters of a free text.
+const TEXT_MAX: usize = 200;
+
+/// `GET …/deliveries?state=&channel=&rule=&event=&resource=&from=&to=&q=`: newest first.
 pub(crate) async fn list(tenant: Tenant<View>) -> Result<HttpResponse, ApiError> {
     let mut params = tenant.params();
     let paging = Paging::read(&mut params);
-    let words: Vec<_> = DeliveryState::ALL.iter().map(|state| state.as_str()).collect();
-    let state =
-        params.read("state", &format!("one of {}", words.join(", ")), DeliveryState::from_word);
-    let channel_id = params.read("channel", "the id of a channel", |text| text.parse().ok());
+    let filter = DeliveryFilter { before: paging.after, ..read_filter(&mut params) };
     params.finish()?;
-    let filter = DeliveryFilter { state, channel_id, before: paging.after };
     let limit = u32::try_from(paging.probe()).unwrap_or(u32::MAX);
     let deliveries = tenant.state().store.deliveries(tenant.org.id, filter, limit).await?;
     Ok(HttpResponse::Ok().json(paging.page(deliveries, |delivery| delivery.id)))
+}
+
+fn read_filter(params: &mut Params) -> DeliveryFilter {
+    let words: Vec<_> = DeliveryState::ALL.iter().map(|state| state.as_str()).collect();
+    let states = format!("one of {}", words.join(", "));
+    let text = |text: &str| (1..=TEXT_MAX).contains(&text.chars().count()).then(|| text.to_owned());
+    let text_form = "1 to 200 characters";
+    let time_form = "an RFC 3339 time";
+    DeliveryFilter {
+        state: params.read("state", &states, DeliveryState::from_word),
+        channel_id: params.read("channel", "the id of a channel", |text| text.parse().ok()),
+        rule_id: params.read("rule", "the id of a rule", |text| text.parse().ok()),
+        event: params.read("event", text_form, text),
+        resource: params.read("resource", text_form, text),
+        from: params.read("from", time_form, |text| text.parse().ok()),
+        to: params.read("to", time_form, |text| text.parse().ok()),
+        text: params.read("q", text_form, text),
+        before: None,
+    }
 }
 
 /// `GET …/deliveries/{delivery_id}`
@@ -34,20 +66,91 @@ pub(crate) async fn show(tenant: Tenant<View>) -> Result<HttpResponse, ApiError>
 
 /// `POST …/deliveries/{delivery_id}/replay`
 pub(crate) async fn replay(tenant: Tenant<ManageChannels>) -> Result<HttpResponse, ApiError> {
-    change(&tenant, Request::ReplayDelivery).await
+    change(&tenant, DeliveryChange::Replay).await
 }
 
 /// `POST …/deliveries/{delivery_id}/discard`
 pub(crate) async fn discard(tenant: Tenant<ManageChannels>) -> Result<HttpResponse, ApiError> {
-    change(&tenant, Request::DiscardDelivery).await
+    change(&tenant, DeliveryChange::Discard).await
+}
+
+/// `POST …/deliveries/replay`: all that a filter names, up to 1,000.
+pub(crate) async fn replay_all(
+    tenant: Tenant<ManageChannels>,
+    body: Body,
+) -> Result<HttpResponse, ApiError> {
+    let filter = replayable(body.json().await?)?;
+    let started = Instant::now();
+    let mut done = Replayed { more: true, ..Replayed::default() };
+    let mut before = None;
+    for _ in 0..REPLAY_MAX / REPLAY_PAGE {
+        let filter = DeliveryFilter { before, ..filter.clone() };
+        let probe = u32::try_from(REPLAY_PAGE + 1).unwrap_or(u32::MAX);
+        let mut page = tenant.state().store.deliveries(tenant.org.id, filter, probe).await?;
+        done.more = page.len() > REPLAY_PAGE;
+        page.truncate(REPLAY_PAGE);
+        before = page.last().map(|delivery| delivery.id);
+        let page: Vec<_> = page.into_iter().map(|one| (one.id, one.channel_id)).collect();
+        let (replayed, skipped) = replay_page(&tenant, page).await?;
+        done.replayed += replayed;
+        done.skipped += skipped;
+        if !done.more || started.elapsed() > REPLAY_WITHIN {
+            break;
+        }
+    }
+    Ok(HttpResponse::Ok().json(done))
+}
+
+fn replayable(wanted: ReplayFilter) -> Result<DeliveryFilter, ApiError> {
+    let state = wanted.state.unwrap_or(DeliveryState::Dead);
+    if matches!(state, DeliveryState::Queued | DeliveryState::Retrying) {
+        let message = "a state in which nothing more happens by itself, such as `dead`";
+        return Err(ApiError::invalid(vec![FieldError::new("state", "invalid", message)]));
+    }
+    Ok(DeliveryFilter {
+        state: Some(state),
+        channel_id: wanted.channel,
+        event: wanted.event,
+        from: wanted.from,
+        to: wanted.to,
+        ..DeliveryFilter::default()
+    })
+}
+
+/// How many were replayed, and how many left alone.
+async fn replay_page(
+    tenant: &Tenant<ManageChannels>,
+    page: Vec<(DeliveryId, ChannelId)>,
+) -> Result<(u32, u32), ApiError> {
+    let (directory, org_id) = (&tenant.state().directory, tenant.org.id);
+    let mut answers = stream::iter(page)
+        .map(|(delivery_id, channel_id)| {
+            directory.request(org_id, Request::ReplayDelivery { delivery_id, channel_id })
+        })
+        .buffer_unordered(REPLAY_CONCURRENCY);
+    let (mut replayed, mut skipped) = (0, 0);
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(_) => replayed += 1,
+            Err(AskError::Refused(Refusal::Conflict { .. } | Refusal::NotFound { .. })) => {
+                skipped += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((replayed, skipped))
 }
 
 async fn change(
     tenant: &Tenant<ManageChannels>,
-    request: fn(DeliveryRecord) -> Request,
+    change: DeliveryChange,
 ) -> Result<HttpResponse, ApiError> {
-    let (record, _) = stored(tenant).await?;
-    let Reply::Delivery(_) = tenant.request(request(record)).await? else {
+    let (DeliveryRecord { id: delivery_id, channel_id, .. }, _) = stored(tenant).await?;
+    let request = match change {
+        DeliveryChange::Replay => Request::ReplayDelivery { delivery_id, channel_id },
+        DeliveryChange::Discard => Request::DiscardDelivery { delivery_id, channel_id },
+    };
+    let Reply::Delivery(_) = tenant.request(request).await? else {
         return Err(ApiError::mismatched_reply());
     };
     let (_, changed) = stored(tenant).await?;

@@ -15,7 +15,9 @@ use actix_web::{HttpResponse, ResponseError};
 use pulse_actors::directory::AskError;
 use pulse_actors::ports::StoreError;
 use pulse_domain::request::Refusal;
-use pulse_protocol::problem::{FieldError, PROBLEM_MEDIA_TYPE, Problem, ProblemCode};
+use pulse_protocol::problem::{
+    FieldError, PROBLEM_MEDIA_TYPE, Problem, ProblemCode, ReceiverAnswer,
+};
 use tracing::{error, warn};
 
 /// How long a client is asked to wait when the hub cannot answer now.
@@ -32,6 +34,7 @@ pub struct ApiError {
     limit: Option<(u64, u64)>,
     retry_after_s: Option<u32>,
     allow: Option<Box<str>>,
+    receiver: Option<Box<ReceiverAnswer>>,
     status: Option<StatusCode>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -47,6 +50,7 @@ impl ApiError {
             limit: None,
             retry_after_s: None,
             allow: None,
+            receiver: None,
             status: None,
             source: None,
         }
@@ -114,6 +118,13 @@ impl ApiError {
     #[must_use]
     pub const fn with_status(mut self, status: StatusCode) -> Self {
         self.status = Some(status);
+        self
+    }
+
+    /// Tells what a receiver said.
+    #[must_use]
+    pub fn receiver(mut self, answer: ReceiverAnswer) -> Self {
+        self.receiver = Some(Box::new(answer));
         self
     }
 
@@ -206,6 +217,7 @@ impl ApiError {
             errors: self.errors.clone(),
             limit: self.limit.map(|(limit, _)| limit),
             current: self.limit.map(|(_, current)| current),
+            receiver: self.receiver.as_deref().cloned(),
         }
     }
 }

@@ -49,9 +49,11 @@ url_map! {
     "/api/v1/orgs/{org_id}/channels/{channel_id}/enable" { POST channels::enable }
     "/api/v1/orgs/{org_id}/channels/{channel_id}/rotate-secret" { POST channels::rotate_secret }
     "/api/v1/orgs/{org_id}/channels/{channel_id}/test" { POST channels::test }
+    "/api/v1/orgs/{org_id}/channels/{channel_id}/stats" { GET channels::stats }
     "/api/v1/orgs/{org_id}/rules" { GET rules::list, POST rules::create }
     "/api/v1/orgs/{org_id}/rules/{rule_id}" { GET rules::show, PATCH rules::change, DELETE rules::remove }
     "/api/v1/orgs/{org_id}/deliveries" { GET deliveries::list }
+    "/api/v1/orgs/{org_id}/deliveries/replay" { POST deliveries::replay_all }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}" { GET deliveries::show }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}/replay" { POST deliveries::replay }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}/discard" { POST deliveries::discard }

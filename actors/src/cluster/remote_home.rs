@@ -286,6 +286,7 @@ impl Handler<Take> for RemoteHome {
             Input::Hello { .. }
             | Input::CommandSent(_)
             | Input::Attempted(_)
+            | Input::GivenUp(_)
             | Input::Standing(_)
             | Input::Wake => {}
         }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use pulse_domain::org::{Attempted, Input};
+use pulse_domain::org::{Attempted, GivenUp, Input};
 use pulse_domain::presence::ConnectionId;
-use pulse_domain::record::Standing;
-use pulse_domain::request::{Query, Reply, Request};
+use pulse_domain::record::{ChannelRecord, DeliveryRecord, Standing};
+use pulse_domain::request::{DeliveryChange, Query, Reply, Request};
 use pulse_protocol::agent::Hello;
 use pulse_protocol::dashboard::EphemeralName;
-use pulse_protocol::ids::AgentId;
+use pulse_protocol::ids::{AgentId, ChannelId, RuleId};
 use tokio::sync::oneshot;
 
 use super::confirm::Position;
@@ -72,6 +72,27 @@ pub struct Read {
     pub answer: oneshot::Sender<Result<Reply, AskError>>,
 }
 
+/// A channel is about to try a delivery. Answered once everything the answer tells is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct MayTry {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// The rule that called for the delivery; none if the channel is only asked for.
+    pub rule_id: Option<RuleId>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Permit>,
+}
+
+/// What an attempt depends on.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    /// The channel; none if it was removed.
+    pub channel: Option<ChannelRecord>,
+    /// Whether the rule is still applied; true where none was asked for.
+    pub rule_applies: bool,
+}
+
 /// A channel tried a delivery; `done` is sent once that is durable.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -79,7 +100,38 @@ pub struct Tried {
     /// What was tried.
     pub attempted: Attempted,
     /// Sent once it is durable.
+    pub done: oneshot::Sender<AfterAttempt>,
+}
+
+/// How things are after an attempt.
+#[derive(Clone, Debug)]
+pub struct AfterAttempt {
+    /// The delivery.
+    pub delivery: Option<DeliveryRecord>,
+    /// The channel; none if it was removed.
+    pub channel: Option<ChannelRecord>,
+}
+
+/// A channel does not try these any more; `done` is sent once that is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct GiveUpAll {
+    /// Which, and why.
+    pub given_up: Vec<GivenUp>,
+    /// Sent once it is durable.
     pub done: oneshot::Sender<()>,
+}
+
+/// A channel was asked to change a delivery, and hands over its row. Answered once the change is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Decide {
+    /// The delivery as it is stored; nobody tries it.
+    pub delivery: DeliveryRecord,
+    /// What is to be done with it.
+    pub change: DeliveryChange,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Reply, AskError>>,
 }
 
 /// A dashboard wants every event after `after`, or a snapshot and every event after that.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use pulse_domain::record::{ChannelRecord, DeliveryRecord, JournalEvent, OrgImage, OrgRecord};
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::{Command, Delivery, DeliveryState};
-use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeliveryId, OrgId};
+use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeliveryId, OrgId, RuleId};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +44,24 @@ pub enum StoreError {
 }
 
 /// Which deliveries to list.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
     /// Only those in this state.
     pub state: Option<DeliveryState>,
     /// Only those to this channel.
     pub channel_id: Option<ChannelId>,
+    /// Only those that this rule called for.
+    pub rule_id: Option<RuleId>,
+    /// Only those of events of this name.
+    pub event: Option<String>,
+    /// Only those about this resource: its id as text.
+    pub resource: Option<String>,
+    /// Only those called for at or after this.
+    pub from: Option<Timestamp>,
+    /// Only those called for before this.
+    pub to: Option<Timestamp>,
+    /// Only those whose recipient, or name of the resource, contains this, whatever its case.
+    pub text: Option<String>,
     /// Only those older than this one: the last of the page before.
     pub before: Option<DeliveryId>,
 }
@@ -61,6 +73,15 @@ pub struct DueDelivery {
     pub delivery: DeliveryRecord,
     /// The event that called for it.
     pub event: JournalEvent,
+}
+
+/// What a channel has to deliver now.
+#[derive(Clone, Debug, Default)]
+pub struct DuePage {
+    /// What is due, and whatever else waits of the same resources and recipients.
+    pub deliveries: Vec<DueDelivery>,
+    /// When the next one is due that was not due for this page or did not fit; none if there is none.
+    pub next_at: Option<Timestamp>,
 }
 
 /// Reads of an org's tables. Every one names its org.
@@ -107,21 +128,27 @@ pub trait OrgStore: Send + Sync {
         delivery_id: DeliveryId,
     ) -> Result<Option<(DeliveryRecord, Delivery)>, StoreError>;
 
-    /// A channel's unfinished deliveries that are due at `now`, oldest first, at most `limit`.
+    /// How many deliveries a channel has in each state, of those called for at or after `since`.
+    async fn delivery_counts(
+        &self,
+        org_id: OrgId,
+        channel_id: ChannelId,
+        since: Timestamp,
+    ) -> Result<Vec<(DeliveryState, u64)>, StoreError>;
+
+    /// A channel's unfinished deliveries that are due at `now`, at most `limit`, those longest due; and with them the
+    /// older and newer unfinished ones of their resources and recipients, up to a bound that leaves out none that is
+    /// older than one in the answer.
     async fn due_deliveries(
         &self,
         org_id: OrgId,
         channel_id: ChannelId,
         now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<DueDelivery>, StoreError>;
+    ) -> Result<DuePage, StoreError>;
 
-    /// When the channel's next unfinished delivery is due; none if it has none.
-    async fn next_due_at(
-        &self,
-        org_id: OrgId,
-        channel_id: ChannelId,
-    ) -> Result<Option<Timestamp>, StoreError>;
+    /// When the oldest unfinished delivery of all orgs was called for.
+    async fn oldest_unfinished(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Channels that have unfinished deliveries.
     async fn channels_with_deliveries(&self) -> Result<Vec<(OrgId, ChannelId)>, StoreError>;

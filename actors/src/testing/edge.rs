@@ -94,6 +94,17 @@ impl RecordingViewer {
         chunks.collect()
     }
 
+    /// The frames without a number it was told, in order.
+    #[must_use]
+    pub fn ephemerals(&self) -> Vec<serde_json::Value> {
+        let told = self.told.lock();
+        let frames = told.iter().filter_map(|push| match push {
+            ViewerPush::Ephemeral(frame) => serde_json::from_slice(&frame.json).ok(),
+            ViewerPush::Events(_) | ViewerPush::Lost(..) => None,
+        });
+        frames.collect()
+    }
+
     /// Numbers of the events it was told, in order.
     #[must_use]
     pub fn seqs(&self) -> Vec<u64> {

@@ -15,7 +15,7 @@ use pulse_protocol::api::{Attempt, Command, Delivery, DeliveryState};
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeliveryId, OrgId};
 use tokio::sync::watch;
 
-use crate::ports::{DeliveryFilter, DueDelivery, OrgStore, StoreError};
+use crate::ports::{DeliveryFilter, DueDelivery, DuePage, OrgStore, StoreError};
 
 /// What a [`FakeJournal`](super::FakeJournal) has committed.
 #[derive(Default)]
@@ -172,6 +172,26 @@ fn upsert<T>(rows: &mut Vec<T>, row: T, is_same: impl Fn(&T, &T) -> bool) {
     }
 }
 
+fn wants(filter: &DeliveryFilter, row: &DeliveryRecord) -> bool {
+    fn is<T: PartialEq>(wanted: Option<&T>, own: &T) -> bool {
+        wanted.is_none_or(|wanted| wanted == own)
+    }
+    let contains = |text: &String| {
+        let recipient = row.content.recipient.as_deref().unwrap_or_default();
+        let own = format!("{recipient} {}", row.content.resource_name).to_lowercase();
+        own.contains(&text.to_lowercase())
+    };
+    is(filter.state.as_ref(), &row.state)
+        && is(filter.channel_id.as_ref(), &row.channel_id)
+        && is(filter.rule_id.as_ref(), &row.rule_id)
+        && is(filter.event.as_ref(), &row.event_name)
+        && is(filter.resource.as_ref(), &row.resource)
+        && filter.from.is_none_or(|from| row.created_at >= from)
+        && filter.to.is_none_or(|to| row.created_at < to)
+        && filter.text.as_ref().is_none_or(contains)
+        && filter.before.is_none_or(|before| row.id < before)
+}
+
 impl Tables {
     fn write(&mut self, write: Write) {
         let image = &mut self.image;
@@ -221,6 +241,24 @@ impl Tables {
     fn due(&self, channel_id: ChannelId) -> impl Iterator<Item = (&DeliveryRecord, Timestamp)> {
         let unfinished = self.deliveries.values().filter(move |row| row.channel_id == channel_id);
         unfinished.filter_map(|row| Some((row, row.next_attempt_at?)))
+    }
+
+    fn due_page(&self, channel_id: ChannelId, now: Timestamp, limit: usize) -> DuePage {
+        let mut all: Vec<_> = self.due(channel_id).collect();
+        all.sort_by_key(|(row, at)| (*at, row.id));
+        let due = all.iter().take(limit).take_while(|(_, at)| *at <= now).count();
+        let lane = |row: &DeliveryRecord| (row.resource.clone(), row.content.recipient.clone());
+        let lanes: HashSet<_> = all.iter().take(due).map(|(row, _)| lane(row)).collect();
+        let next_at = all.get(due).map(|(_, at)| *at);
+        let is_told = |at: usize, row: &DeliveryRecord| {
+            at < due || (!row.resource.is_empty() && lanes.contains(&lane(row)))
+        };
+        let told = all.iter().enumerate().filter(|(at, (row, _))| is_told(*at, row));
+        let deliveries = told.filter_map(|(_, (row, _))| {
+            let event = self.events.iter().find(|event| event.id == row.event_id)?.clone();
+            Some(DueDelivery { delivery: (*row).clone(), event })
+        });
+        DuePage { deliveries: deliveries.collect(), next_at }
     }
 
     fn shown(&self, row: &DeliveryRecord) -> Delivery {
@@ -296,11 +334,7 @@ impl OrgStore for MemoryStore {
     ) -> Result<Vec<Delivery>, StoreError> {
         self.up()?;
         Ok(self.read(org_id, |tables| {
-            let wanted = tables.deliveries.values().rev().filter(|row| {
-                filter.state.is_none_or(|state: DeliveryState| row.state == state)
-                    && filter.channel_id.is_none_or(|channel_id| row.channel_id == channel_id)
-                    && filter.before.is_none_or(|before| row.id < before)
-            });
+            let wanted = tables.deliveries.values().rev().filter(|row| wants(&filter, row));
             wanted.take(limit as usize).map(|row| tables.shown(row)).collect()
         }))
     }
@@ -316,38 +350,45 @@ impl OrgStore for MemoryStore {
         }))
     }
 
+    async fn delivery_counts(
+        &self,
+        org_id: OrgId,
+        channel_id: ChannelId,
+        since: Timestamp,
+    ) -> Result<Vec<(DeliveryState, u64)>, StoreError> {
+        self.up()?;
+        Ok(self.read(org_id, |tables| {
+            let its = |state: DeliveryState| {
+                let counts = |row: &&DeliveryRecord| {
+                    (row.channel_id, row.state) == (channel_id, state) && row.created_at >= since
+                };
+                (state, tables.deliveries.values().filter(counts).count() as u64)
+            };
+            let all = DeliveryState::ALL.iter().map(|state| its(*state));
+            all.filter(|(_, count)| *count > 0).collect()
+        }))
+    }
+
     async fn due_deliveries(
         &self,
         org_id: OrgId,
         channel_id: ChannelId,
         now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<DueDelivery>, StoreError> {
+    ) -> Result<DuePage, StoreError> {
         self.up()?;
         *self.due_reads.lock().entry(channel_id).or_default() += 1;
-        let due = self.read(org_id, |tables| {
-            let due = tables.due(channel_id).filter(|(_, at)| *at <= now);
-            let event_of = |row: &DeliveryRecord| {
-                tables.events.iter().find(|event| event.id == row.event_id).cloned()
-            };
-            due.filter_map(|(row, _)| {
-                Some(DueDelivery { delivery: row.clone(), event: event_of(row)? })
-            })
-            .take(limit as usize)
-            .collect()
-        });
+        let page = self.read(org_id, |tables| tables.due_page(channel_id, now, limit as usize));
         // Its sender is this store's own, so it outlives the wait.
         drop(self.holds_due_reads.subscribe().wait_for(|holds| !holds).await);
-        Ok(due)
+        Ok(page)
     }
 
-    async fn next_due_at(
-        &self,
-        org_id: OrgId,
-        channel_id: ChannelId,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    async fn oldest_unfinished(&self) -> Result<Option<Timestamp>, StoreError> {
         self.up()?;
-        Ok(self.read(org_id, |tables| tables.due(channel_id).map(|(_, at)| at).min()))
+        let orgs = self.orgs.lock();
+        let all = orgs.values().flat_map(|tables| tables.deliveries.values());
+        Ok(all.filter(|row| row.next_attempt_at.is_some()).map(|row| row.created_at).min())
     }
 
     async fn channels_with_deliveries(&self) -> Result<Vec<(OrgId, ChannelId)>, StoreError> {

@@ -144,10 +144,24 @@ impl World {
         org_id: OrgId,
         event_types: &[&str],
     ) -> Result<ChannelId, AskError> {
+        self.channel_of(ChannelKind::Webhook, org_id, event_types).await
+    }
+
+    /// A channel of this kind that is told of these events.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the org did not take it.
+    pub async fn channel_of(
+        &self,
+        kind: ChannelKind,
+        org_id: OrgId,
+        event_types: &[&str],
+    ) -> Result<ChannelId, AskError> {
         let channel_id = ChannelId::new();
         let new = NewChannel {
             name: "Hook".to_owned(),
-            kind: ChannelKind::Webhook,
+            kind,
             config: serde_json::json!({ "url": "https://receiver.example/hook" }),
             enabled: None,
             retry_schedule_s: None,

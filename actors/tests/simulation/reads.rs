@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pulse_actors::ports::{DeliveryFilter, DueDelivery, OrgStore, StoreError};
+use pulse_actors::ports::{DeliveryFilter, DuePage, OrgStore, StoreError};
 use pulse_domain::record::{ChannelRecord, DeliveryRecord, JournalEvent, OrgImage, OrgRecord};
 use pulse_protocol::Timestamp;
-use pulse_protocol::api::{Command, Delivery};
+use pulse_protocol::api::{Command, Delivery, DeliveryState};
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeliveryId, OrgId};
 
 use crate::database::unavailable;
@@ -107,22 +107,27 @@ impl OrgStore for NodeReads {
         read!(self.delivery(org_id, delivery_id))
     }
 
+    async fn delivery_counts(
+        &self,
+        org_id: OrgId,
+        channel_id: ChannelId,
+        since: Timestamp,
+    ) -> Result<Vec<(DeliveryState, u64)>, StoreError> {
+        read!(self.delivery_counts(org_id, channel_id, since))
+    }
+
     async fn due_deliveries(
         &self,
         org_id: OrgId,
         channel_id: ChannelId,
         now: Timestamp,
         limit: u32,
-    ) -> Result<Vec<DueDelivery>, StoreError> {
+    ) -> Result<DuePage, StoreError> {
         read!(self.due_deliveries(org_id, channel_id, now, limit))
     }
 
-    async fn next_due_at(
-        &self,
-        org_id: OrgId,
-        channel_id: ChannelId,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        read!(self.next_due_at(org_id, channel_id))
+    async fn oldest_unfinished(&self) -> Result<Option<Timestamp>, StoreError> {
+        read!(self.oldest_unfinished())
     }
 
     async fn channels_with_deliveries(&self) -> Result<Vec<(OrgId, ChannelId)>, StoreError> {

@@ -220,7 +220,7 @@ impl MailRecord {
     pub fn after_attempt(mut self, tried: Tried, jitter: f64, now: Timestamp) -> Self {
         self.tries = self.tries.saturating_add(1);
         let Tried { outcome, status, error, retry_after } = tried;
-        let next = delivery::after_attempt(outcome, self.tries, retry_after, jitter, now);
+        let next = delivery::after_attempt(outcome, self.tries, &[], retry_after, jitter, now);
         (self.status, self.error) = (status, error);
         match next.next_attempt_at {
             None => self.end(next.state, now),

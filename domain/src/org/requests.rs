@@ -5,17 +5,11 @@ use std::time::Duration;
 
 use pulse_protocol::agent::CloseCode;
 use pulse_protocol::api::{
-    AgentPatch, ChannelHealth, ChannelPatch, CommandState, NewChannel, NewCommand, NewRule,
-    OrgPatch, OrgStatus, RulePatch, ScanState,
+    AgentPatch, CommandState, NewCommand, NewRule, OrgPatch, OrgStatus, RulePatch, ScanState,
 };
-use pulse_protocol::event::{
-    AgentChanged, AgentRemovedData, ChannelChanged, ChannelHealthChanged, ChannelRemovedData,
-    EventBody, OrgChanged,
-};
+use pulse_protocol::event::{AgentChanged, AgentRemovedData, EventBody, OrgChanged};
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, RuleId};
 use pulse_protocol::problem::FieldError;
-
-use serde_json::Value;
 
 use super::agents::agent_command;
 use super::step::Step;
@@ -23,27 +17,31 @@ use super::{AgentEntry, Effect, view};
 use crate::notification::rule::Worth;
 use crate::plan;
 use crate::record::{
-    AgentRecord, Breaker, ChannelRecord, CommandRecord, Hidden, RuleRecord, RuleSettings,
-    ScanRecord, SecretHash, Write,
+    AgentRecord, CommandRecord, RuleRecord, RuleSettings, ScanRecord, SecretHash, Write,
 };
 use crate::request::{Refusal, Reply, Request};
 
 /// How long the key before the last rotation is honoured.
 const KEY_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
 /// Channels and rules one org may have of each.
-const CHANNELS_MAX: usize = 200;
+pub(super) const CHANNELS_MAX: usize = 200;
 
 pub(super) fn not_found(what: &'static str) -> impl Fn() -> Refusal {
     move || Refusal::NotFound { what: what.into() }
 }
 
 impl Step<'_> {
-    pub(super) fn request(&mut self, request: Request) -> Result<Reply, Refusal> {
+    /// Nothing is changed in an org that is closed.
+    pub(super) fn open(&self) -> Result<(), Refusal> {
         match self.org.record.status {
-            OrgStatus::Suspended => return Err(Refusal::OrgSuspended),
-            OrgStatus::Cancelled => return Err(Refusal::OrgCancelled),
-            OrgStatus::Trial | OrgStatus::Active | OrgStatus::PastDue => {}
+            OrgStatus::Suspended => Err(Refusal::OrgSuspended),
+            OrgStatus::Cancelled => Err(Refusal::OrgCancelled),
+            OrgStatus::Trial | OrgStatus::Active | OrgStatus::PastDue => Ok(()),
         }
+    }
+
+    pub(super) fn request(&mut self, request: Request) -> Result<Reply, Refusal> {
+        self.open()?;
         match request {
             Request::AddAgent { agent_id, name, key_hash, key_prefix } => {
                 self.add_agent(agent_id, &name, key_hash, key_prefix)
@@ -72,8 +70,10 @@ impl Step<'_> {
             Request::IssueCommand { agent_id, command_id, new } => {
                 self.issue_command(agent_id, command_id, new)
             }
-            Request::ReplayDelivery(delivery) => self.replay_delivery(delivery),
-            Request::DiscardDelivery(delivery) => self.discard_delivery(delivery),
+            // The org holds no deliveries: the channel asks with the row, see `Org::change_delivery`.
+            Request::ReplayDelivery { .. } | Request::DiscardDelivery { .. } => {
+                Err(not_found("delivery")())
+            }
         }
     }
 
@@ -199,166 +199,6 @@ impl Step<'_> {
             record.error = Some(REASON.to_owned());
             self.write(Write::Command(record));
         }
-    }
-
-    fn add_channel(
-        &mut self,
-        channel_id: ChannelId,
-        new: NewChannel,
-        hidden: Hidden,
-    ) -> Result<Reply, Refusal> {
-        let mut faults = Faults::default();
-        let name = faults.name("name", &new.name);
-        let retry_schedule_s = new.retry_schedule_s.unwrap_or_default();
-        faults.retry_schedule(&retry_schedule_s);
-        faults.finish()?;
-        let current = self.org.channels.len();
-        if current >= CHANNELS_MAX {
-            let (limit, current) = (CHANNELS_MAX as u64, current as u64);
-            return Err(Refusal::LimitReached { what: "channels".into(), limit, current });
-        }
-        let enabled = new.enabled.unwrap_or(true);
-        let record = ChannelRecord {
-            id: channel_id,
-            name,
-            kind: new.kind,
-            config: new.config,
-            hidden,
-            retry_schedule_s,
-            enabled,
-            health: if enabled { ChannelHealth::Healthy } else { ChannelHealth::Disabled },
-            breaker: Breaker::default(),
-            created_at: self.now,
-        };
-        self.channel_changed(record, EventBody::ChannelCreated);
-        self.channel_reply(channel_id)
-    }
-
-    fn channel_changed(
-        &mut self,
-        record: ChannelRecord,
-        body: impl Fn(ChannelChanged) -> EventBody,
-    ) {
-        let channel_id = record.id;
-        self.org.channels.insert(channel_id, record.clone());
-        let data = ChannelChanged {
-            channel_id,
-            name: record.name.clone(),
-            channel: view::channel(&record),
-        };
-        self.journal(&body(data), Worth::Quiet);
-        self.write(Write::Channel(record));
-        self.tell(Effect::WakeChannel(channel_id));
-    }
-
-    fn channel_reply(&self, channel_id: ChannelId) -> Result<Reply, Refusal> {
-        let record = self.org.channels.get(&channel_id).ok_or_else(not_found("channel"))?;
-        Ok(Reply::Channel(Box::new(view::channel(record))))
-    }
-
-    fn channel(&self, channel_id: ChannelId) -> Result<ChannelRecord, Refusal> {
-        self.org.channels.get(&channel_id).cloned().ok_or_else(not_found("channel"))
-    }
-
-    fn patch_channel(
-        &mut self,
-        channel_id: ChannelId,
-        patch: ChannelPatch,
-        hidden_config: Option<Value>,
-    ) -> Result<Reply, Refusal> {
-        let mut record = self.channel(channel_id)?;
-        let mut faults = Faults::default();
-        if let Some(name) = patch.name {
-            record.name = faults.name("name", &name);
-        }
-        if let Some(schedule) = patch.retry_schedule_s {
-            faults.retry_schedule(&schedule);
-            record.retry_schedule_s = schedule;
-        }
-        faults.finish()?;
-        if let (Some(config), Some(hidden)) = (patch.config, hidden_config) {
-            record.config = config;
-            record.hidden.config = hidden;
-        }
-        if let Some(enabled) = patch.enabled.filter(|enabled| *enabled != record.enabled) {
-            record.enabled = enabled;
-            record.health = if enabled { ChannelHealth::Healthy } else { ChannelHealth::Disabled };
-            record.breaker = Breaker::default();
-        }
-        self.channel_changed(record, EventBody::ChannelUpdated);
-        self.channel_reply(channel_id)
-    }
-
-    fn enable_channel(&mut self, channel_id: ChannelId) -> Result<Reply, Refusal> {
-        let record = self.channel(channel_id)?;
-        self.channel_health(record, ChannelHealth::Healthy, Some("enabled by a member".to_owned()));
-        self.channel_reply(channel_id)
-    }
-
-    /// A channel's health changed; nothing if it is as it was.
-    pub(super) fn channel_health(
-        &mut self,
-        mut record: ChannelRecord,
-        current: ChannelHealth,
-        reason: Option<String>,
-    ) {
-        if record.health == current {
-            return;
-        }
-        let channel_id = record.id;
-        // A person who switches a channel off changes its settings; this is the hub's doing.
-        if current == ChannelHealth::Disabled {
-            self.tell_of_disabled_channel(&record, reason.as_deref());
-        }
-        let data = ChannelHealthChanged {
-            channel_id,
-            name: record.name.clone(),
-            previous: record.health,
-            current,
-            reason,
-            failing_since: record.breaker.failing_since,
-            paused_until: record.breaker.paused_until,
-        };
-        let body = match current {
-            ChannelHealth::Healthy => EventBody::ChannelHealthy(data),
-            ChannelHealth::Degraded | ChannelHealth::NeedsAttention => {
-                EventBody::ChannelDegraded(data)
-            }
-            ChannelHealth::Disabled => EventBody::ChannelDisabled(data),
-        };
-        self.journal(&body, Worth::Alert);
-        record.health = current;
-        record.enabled = current != ChannelHealth::Disabled;
-        self.write(Write::Channel(record));
-        self.tell(Effect::WakeChannel(channel_id));
-    }
-
-    fn replace_secret(&mut self, channel_id: ChannelId, secret: String) -> Result<Reply, Refusal> {
-        let mut record = self.channel(channel_id)?;
-        record.hidden.signing.insert(0, secret);
-        record.hidden.signing.truncate(2);
-        self.channel_changed(record, EventBody::ChannelUpdated);
-        self.channel_reply(channel_id)
-    }
-
-    fn remove_channel(&mut self, channel_id: ChannelId) -> Result<Reply, Refusal> {
-        let record = self.channel(channel_id)?;
-        let told: Vec<RuleId> = self
-            .org
-            .rules
-            .values()
-            .filter(|rule| rule.channel_ids.contains(&channel_id))
-            .map(|rule| rule.id)
-            .collect();
-        let data = ChannelRemovedData { channel_id, name: record.name };
-        self.journal(&EventBody::ChannelRemoved(data), Worth::Quiet);
-        for rule in told.iter().filter_map(|id| self.org.rules.get(id)).cloned().collect::<Vec<_>>()
-        {
-            self.write(Write::Rule(rule));
-        }
-        self.write(Write::ChannelRemoved(channel_id));
-        self.tell(Effect::WakeChannel(channel_id));
-        Ok(Reply::Removed)
     }
 
     fn add_rule(&mut self, rule_id: RuleId, new: NewRule) -> Result<Reply, Refusal> {
@@ -566,7 +406,7 @@ impl Faults {
     }
 
     /// Up to 20 waits of up to a day each; an empty one stands for the hub's own.
-    fn retry_schedule(&mut self, schedule: &[u32]) {
+    pub(super) fn retry_schedule(&mut self, schedule: &[u32]) {
         if schedule.len() > 20 || schedule.iter().any(|wait| *wait > 86_400) {
             let message = "up to 20 waits of 0 to 86,400 seconds each";
             self.push(FieldError::new("retry_schedule_s", "out_of_range", message));

@@ -63,7 +63,7 @@ impl<'a> Step<'a> {
             data: body.data_json().unwrap_or_else(|_| "{}".to_owned()).into(),
         };
         self.events.push(event.clone());
-        self.call_for_deliveries(&event, worth);
+        self.call_for_deliveries(&event, body, worth);
     }
 
     /// An instant of an agent's clock, which may be wrong: not later than now, not before the epoch.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use pulse_domain::org::{Attempted, Effect, Input};
+use pulse_domain::org::{Attempted, Effect, GiveUp, GivenUp, Input};
 use pulse_domain::presence::ConnectionId;
 use pulse_domain::record::{DeliveryRecord, Hidden, OrgRecord};
-use pulse_domain::request::Request;
+use pulse_domain::request::{DeliveryChange, Request};
 use pulse_protocol::agent::{
     AgentErrorCode, AgentFrame, Bye, ByeReason, CheckResult, CommandKind, CommandProgress,
     ScanOutcome,
@@ -53,6 +53,8 @@ enum Step {
     Pass(u16),
     Ask(u8, u8, u8),
     Attempt(u8, u8),
+    GiveUp(u8, u8),
+    Change(u8, bool),
     HandOver,
     Settle(u8),
     Restart,
@@ -87,6 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0_u16..20_000).prop_map(Step::Pass),
         12 => (any(), any(), any()).prop_map(|(what, which, how)| Step::Ask(what, which, how)),
         3 => (any(), any()).prop_map(|(which, how)| Step::Attempt(which, how)),
+        1 => (any(), any()).prop_map(|(which, how)| Step::GiveUp(which, how)),
+        2 => (any(), prop::bool::ANY).prop_map(|(which, replays)| Step::Change(which, replays)),
         2 => Just(Step::HandOver),
         1 => any().prop_map(Step::Settle),
         1 => Just(Step::Restart),
@@ -372,6 +376,19 @@ impl Fleet {
             Step::Pass(ms) => self.hub.live_through(Duration::from_millis(ms.into())),
             Step::Ask(what, which, how) => self.ask(what, which, how),
             Step::Attempt(which, how) => self.attempt(which, how),
+            Step::GiveUp(which, how) => {
+                let Some(delivery) = self.waiting(which) else { return };
+                let all = [GiveUp::Superseded, GiveUp::ChannelOff, GiveUp::RuleOff];
+                let why = pick(&all, how).unwrap();
+                self.hub.take(Input::GivenUp(vec![GivenUp { delivery, why }]));
+            }
+            Step::Change(which, replays) => {
+                let all: Vec<_> = self.hub.tables.deliveries.values().cloned().collect();
+                let Some(delivery) = pick(&all, which) else { return };
+                let change = if replays { DeliveryChange::Replay } else { DeliveryChange::Discard };
+                // A refusal changes nothing.
+                drop(self.hub.change(delivery, change));
+            }
             Step::HandOver => {
                 for command_id in std::mem::take(&mut self.to_hand_over) {
                     self.hub.take(Input::CommandSent(command_id));
@@ -404,11 +421,15 @@ impl Fleet {
         assert_eq!(self.sites[&agent_id].connection, None);
     }
 
-    fn attempt(&mut self, which: u8, how: u8) {
+    fn waiting(&self, which: u8) -> Option<DeliveryRecord> {
         let waiting = |delivery: &&DeliveryRecord| delivery.next_attempt_at.is_some();
         let waiting: Vec<_> =
             self.hub.tables.deliveries.values().filter(waiting).cloned().collect();
-        let Some(delivery) = pick(&waiting, which) else { return };
+        pick(&waiting, which)
+    }
+
+    fn attempt(&mut self, which: u8, how: u8) {
+        let Some(delivery) = self.waiting(which) else { return };
         let outcome = pick(AttemptOutcome::ALL, how).unwrap();
         let status = pick(&[None, Some(404), Some(500)], how / 4).unwrap();
         let attempt = Attempt {
@@ -419,8 +440,9 @@ impl Fleet {
             answer: None,
             error: None,
         };
+        let retry_after = (how % 5 == 4).then_some(Duration::from_secs(how.into()));
         let attempted =
-            Attempted { delivery, attempt, retry_after: None, is_ours: false, jitter: 0.5 };
+            Attempted { delivery, attempt, retry_after, is_ours: how % 7 == 6, jitter: 0.5 };
         self.hub.take(Input::Attempted(Box::new(attempted)));
     }
 
@@ -454,8 +476,6 @@ impl Fleet {
         let device = pick(&shown.devices, which);
         let channel = pick(&shown.channels, which).map(|channel| channel.id);
         let rule = pick(&self.hub.tables.rules.keys().copied().collect::<Vec<_>>(), which);
-        let delivery =
-            pick(&self.hub.tables.deliveries.values().cloned().collect::<Vec<_>>(), which);
         let enabled = Some(how.is_multiple_of(2));
         Some(match what {
             0 => Request::AddAgent {
@@ -527,8 +547,7 @@ impl Fleet {
                 let new = NewCommand { kind: CommandKind::Ping, payload: None, deadline_s };
                 Request::IssueCommand { agent_id: agent?, command_id, new }
             }
-            18 => Request::ReplayDelivery(delivery?),
-            _ => Request::DiscardDelivery(delivery?),
+            _ => Request::ReplaceSecret(channel?, "whsec_c".to_owned()),
         })
     }
 }

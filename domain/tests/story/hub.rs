@@ -5,7 +5,7 @@ use std::time::Duration;
 use pulse_domain::org::{Effect, Ids, Input, Liveness, Org, Outcome};
 use pulse_domain::presence::ConnectionId;
 use pulse_domain::record::{DeliveryRecord, Hidden, JournalEvent, OrgImage, OrgRecord};
-use pulse_domain::request::{Refusal, Reply, Request};
+use pulse_domain::request::{DeliveryChange, Refusal, Reply, Request};
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{AgentFrame, Hello, Welcome};
 use pulse_protocol::api::{ChannelKind, Grouping, NewChannel, NewRule, OrgStatus, Plan};
@@ -113,6 +113,22 @@ impl Hub {
             Ok((reply, outcome)) => Ok((reply, self.commit(before.seq(), outcome))),
             Err(refusal) => {
                 assert_eq!(self.org, before, "{request:?} was refused and changed something");
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Changes a delivery as a person asks; a refusal must have changed nothing.
+    pub(crate) fn change(
+        &mut self,
+        delivery: DeliveryRecord,
+        change: DeliveryChange,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let before = self.org.clone();
+        match self.org.change_delivery(delivery, change, self.now, &mut self.ids) {
+            Ok((_, outcome)) => Ok(self.commit(before.seq(), outcome)),
+            Err(refusal) => {
+                assert_eq!(self.org, before, "{change:?} was refused and changed something");
                 Err(refusal)
             }
         }

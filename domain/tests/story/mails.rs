@@ -1,5 +1,7 @@
 //! What an org mails its owners and admins by itself.
 
+use std::time::Duration;
+
 use pulse_domain::notification::mail::{MailMessage, MailRequest, To};
 use pulse_domain::org::{Attempted, Effect, Input};
 use pulse_domain::request::Request;
@@ -52,4 +54,25 @@ fn a_channel_that_is_gone_is_told_of_and_one_that_a_person_switched_off_is_not()
     hub.ask(Request::PatchChannel { channel_id: channel, patch: off, hidden_config: None })
         .unwrap();
     assert_eq!(told(&hub, channel).len(), 1);
+}
+
+/// N39: a channel that has failed for an hour is told of, under one key however often it fails after that.
+#[test]
+fn a_channel_that_failed_for_an_hour_is_told_of_under_one_key() {
+    let mut hub = Hub::new(Plan::Trial);
+    let channel = hub.tell_of(&["agent.enrolled"]);
+    hub.add_agent("north");
+    attempt(&mut hub, AttemptOutcome::Retry, "503");
+    assert_eq!(told(&hub, channel), []);
+    hub.now = hub.now + Duration::from_secs(3_600);
+    for _ in 0..2 {
+        let effects = attempt(&mut hub, AttemptOutcome::Retry, "503");
+        assert!(effects.contains(&Effect::WakeMailer));
+    }
+    let mails = told(&hub, channel);
+    assert_eq!(mails.len(), 2, "as often as it fails, and the key makes one of them");
+    assert_eq!(mails[0], mails[1]);
+    assert_eq!(mails[0].0, MailTemplate::ChannelFailing);
+    attempt(&mut hub, AttemptOutcome::Accepted, "");
+    assert_eq!(told(&hub, channel).len(), 2);
 }

@@ -11,6 +11,7 @@
 
 mod alerts;
 mod content;
+mod deliveries;
 mod fleet;
 mod hub;
 mod mails;

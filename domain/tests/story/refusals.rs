@@ -1,13 +1,13 @@
 //! What people ask for: every fault is named, a refusal changes nothing ([`Hub::ask`] compares the whole org), and
 //! a patch changes what it names.
 
-use pulse_domain::org::{Attempted, Effect, Input};
-use pulse_domain::record::{DeliveryRecord, Hidden};
+use pulse_domain::org::Effect;
+use pulse_domain::record::Hidden;
 use pulse_domain::request::{Query, Refusal, Reply, Request};
 use pulse_protocol::agent::{CloseCode, CommandKind};
 use pulse_protocol::api::{
-    AgentPatch, Attempt, AttemptOutcome, ChannelHealth, ChannelPatch, DeliveryState, DevicePatch,
-    NewChannel, NewCommand, NewDevice, NewRule, OrgPatch, Plan, RulePatch,
+    AgentPatch, ChannelHealth, ChannelPatch, DevicePatch, NewChannel, NewCommand, NewDevice,
+    NewRule, OrgPatch, Plan, RulePatch,
 };
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeviceId, RuleId, SegmentId};
 use pulse_protocol::status::{AgentState, CheckKind};
@@ -30,13 +30,6 @@ fn faults(hub: &mut Hub, request: Request) -> Vec<String> {
 fn missing(hub: &mut Hub, request: Request, what: &str) {
     match hub.ask(request.clone()) {
         Err(Refusal::NotFound { what: missing }) => assert_eq!(missing, what),
-        other => panic!("{request:?} was answered {other:?}"),
-    }
-}
-
-fn conflict(hub: &mut Hub, request: Request) -> String {
-    match hub.ask(request.clone()) {
-        Err(Refusal::Conflict { message }) => message,
         other => panic!("{request:?} was answered {other:?}"),
     }
 }
@@ -397,66 +390,6 @@ fn an_agent_that_is_switched_on_again_is_as_it_was() {
     }
     let patch = AgentPatch { name: Some("n".repeat(101)), enabled: Some(false) };
     assert_eq!(faults(&mut hub, Request::PatchAgent(agent_id, patch)), ["name too_long"]);
-}
-
-/// The only delivery, after an attempt with this outcome.
-fn attempt(hub: &mut Hub, outcome: AttemptOutcome, status: u16) -> DeliveryRecord {
-    let delivery = the_delivery(hub);
-    let attempt = Attempt {
-        at: hub.now,
-        duration_ms: 5,
-        outcome,
-        status: Some(status),
-        answer: None,
-        error: None,
-    };
-    let attempted = Attempted { delivery, attempt, retry_after: None, is_ours: false, jitter: 1.0 };
-    hub.take(Input::Attempted(Box::new(attempted)));
-    the_delivery(hub)
-}
-
-fn the_delivery(hub: &Hub) -> DeliveryRecord {
-    let mut deliveries = hub.tables.deliveries.values();
-    let (Some(delivery), None) = (deliveries.next(), deliveries.next()) else {
-        panic!("not one delivery")
-    };
-    delivery.clone()
-}
-
-#[test]
-fn a_delivery_is_replayed_when_it_has_ended_and_its_channel_delivers() {
-    let mut hub = Hub::new(Plan::Trial);
-    let channel = hub.tell_of(&["agent.enrolled", "delivery.queued", "delivery.dead"]);
-    hub.add_agent("north");
-    let queued = the_delivery(&hub);
-    assert_eq!((queued.state, queued.next_attempt_at), (DeliveryState::Queued, Some(hub.now)));
-    conflict(&mut hub, Request::ReplayDelivery(queued));
-    let retrying = attempt(&mut hub, AttemptOutcome::Retry, 500);
-    assert_eq!((retrying.state, retrying.tries), (DeliveryState::Retrying, 1));
-    conflict(&mut hub, Request::ReplayDelivery(retrying));
-    let gone = attempt(&mut hub, AttemptOutcome::Gone, 410);
-    assert_eq!((gone.state, gone.next_attempt_at), (DeliveryState::Dead, None));
-    assert_eq!(hub.tables.channels[&channel].health, ChannelHealth::Disabled);
-    conflict(&mut hub, Request::ReplayDelivery(gone.clone()));
-    hub.add_agent("south");
-    the_delivery(&hub);
-
-    let (_, effects) = hub.ask(Request::EnableChannel(channel)).unwrap();
-    assert_eq!(effects, [Effect::WakeChannel(channel)]);
-    hub.ask(Request::ReplayDelivery(gone.clone())).unwrap();
-    let replayed = the_delivery(&hub);
-    assert_eq!((replayed.id, replayed.state, replayed.tries), (gone.id, DeliveryState::Queued, 0));
-    let delivered = attempt(&mut hub, AttemptOutcome::Accepted, 200);
-    assert_eq!(delivered.state, DeliveryState::Delivered);
-    assert!(conflict(&mut hub, Request::DiscardDelivery(delivered.clone())).contains("delivered"));
-    hub.ask(Request::ReplayDelivery(delivered)).unwrap();
-    let waiting = the_delivery(&hub);
-    hub.ask(Request::DiscardDelivery(waiting)).unwrap();
-    let discarded = the_delivery(&hub);
-    assert_eq!((discarded.state, discarded.next_attempt_at), (DeliveryState::Discarded, None));
-    assert_eq!(hub.tables.attempts.len(), 3);
-    hub.ask(Request::RemoveChannel(channel)).unwrap();
-    missing(&mut hub, Request::ReplayDelivery(discarded), "channel");
 }
 
 #[test]

@@ -616,3 +616,34 @@ pub struct Delivery {
     #[ts(optional)]
     pub next_attempt_at: Option<Timestamp>,
 }
+
+/// Which deliveries to try again. At most 1,000 are, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayFilter {
+    /// Only those in this state, which must be an end; `dead` by default.
+    #[serde(default)]
+    pub state: Option<DeliveryState>,
+    /// Only those to this channel.
+    #[serde(default)]
+    pub channel: Option<ChannelId>,
+    /// Only those of events of this name.
+    #[serde(default)]
+    pub event: Option<String>,
+    /// Only those called for at or after this.
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    /// Only those called for before this.
+    #[serde(default)]
+    pub to: Option<Timestamp>,
+}
+
+/// What became of a replay by filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+pub struct Replayed {
+    /// Tried again.
+    pub replayed: u32,
+    /// Left alone, because their channel or rule is switched off or gone, or they changed meanwhile.
+    pub skipped: u32,
+    /// Whether there are more; ask again.
+    pub more: bool,
+}

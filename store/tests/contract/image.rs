@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_actors::ports::{OrgStore, StoreError};
-use pulse_domain::record::{OrgImage, Write};
+use pulse_domain::record::{ChannelRecord, OrgImage, Write};
 use pulse_protocol::api::{CommandState, ScanState};
 use pulse_protocol::ids::{ChannelId, OrgId};
 use pulse_store::seal::SecretKey;
@@ -158,4 +158,29 @@ pub(crate) async fn a_load_waits_for_a_commit_in_doubt(db: Arc<Fresh>) {
     assert!(early.is_err(), "loaded past a commit in doubt");
     doubted.commit().await.unwrap();
     assert_eq!(timeout(DEADLINE, loading).await.unwrap().unwrap().unwrap().seq, 7);
+}
+
+/// A later version wrote it, and this one took over again.
+pub(crate) async fn a_channel_of_an_unknown_kind_is_left_out(db: Arc<Fresh>) {
+    let store = db.store().await;
+    let writer = journal(&store);
+    let mut scribe = Scribe::new(org(&store).await, 0);
+    let org_id = scribe.home.org_id;
+    let [known, later] = [Draw::new().one(samples::channel()), Draw::new().one(samples::channel())]
+        .map(|channel| ChannelRecord { id: ChannelId::new(), ..channel });
+    let both = [&known, &later].map(|channel| Write::Channel(channel.clone()));
+    scribe.write(&writer, 1, both.into()).await;
+    let rename = |name: &str, kind: &str| {
+        format!("UPDATE channels SET kind = '{kind}' WHERE name = '{name}'")
+    };
+    let raw = db.raw().await;
+    let named = Write::Channel(ChannelRecord { name: "later".to_owned(), ..later.clone() });
+    scribe.write(&writer, 0, vec![named]).await;
+    let update =
+        Statement::from_string(raw.get_database_backend(), rename("later", "carrier_pigeon"));
+    assert_eq!(raw.execute_raw(update).await.unwrap().rows_affected(), 1);
+
+    let loaded = store.load(org_id).await.unwrap().unwrap();
+    assert_eq!(loaded.channels, [known]);
+    assert_eq!(store.channel(org_id, later.id).await.unwrap(), None);
 }

@@ -67,6 +67,7 @@ promises! {
         unknown_orgs_have_no_image
         an_image_has_the_latest_scans_and_open_commands_only
         secrets_are_sealed_in_the_tables
+        a_channel_of_an_unknown_kind_is_left_out
         a_load_waits_for_a_commit_in_doubt;
     reads:
         events_are_paged_by_number
@@ -77,7 +78,9 @@ promises! {
         deliveries_are_listed_newest_first_by_filter
         attempts_are_in_order
         due_deliveries_come_with_their_event
-        an_ended_delivery_is_due_no_more;
+        an_ended_delivery_is_due_no_more
+        what_is_due_comes_with_what_waits_of_its_resource
+        deliveries_are_found_by_everything_they_are_listed_with;
     mails:
         of_one_key_each_address_gets_one_mail
         a_mail_for_members_is_written_with_its_cause_one_row_for_each

@@ -67,7 +67,7 @@ pub(crate) async fn an_unfinished_delivery_keeps_its_event_and_what_follows(db: 
     assert_eq!(retention.run_once(at(100_000)).await.unwrap().events, 6);
     assert_eq!(store.event_range(org_id).await.unwrap(), (7, 20));
     let due = store.due_deliveries(org_id, waiting.channel_id, at(1), 10).await.unwrap();
-    assert_eq!(due[0].event.seq, 7);
+    assert_eq!(due.deliveries[0].event.seq, 7);
 
     (waiting.state, waiting.next_attempt_at) = (DeliveryState::Delivered, None);
     scribe.write(&writer, 0, vec![Write::Delivery(waiting)]).await;

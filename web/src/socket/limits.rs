@@ -1,15 +1,20 @@
-//! How much one address, one agent and the node may ask of the sockets.
+//! How much one address, one agent and the node may ask of the sockets, and one org of its channels' tests.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use governor::clock::DefaultClock;
+use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use pulse_protocol::ids::OrgId;
 
 /// Addresses that are remembered at most between two clean-ups.
 const ADDRESSES_MAX: usize = 50_000;
+
+/// Test messages a minute of one org.
+const CHANNEL_TESTS: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// One agent's frames.
 pub type FrameLimiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock>;
@@ -32,6 +37,7 @@ pub struct Limits {
     settings: LimitSettings,
     per_address: Option<RateLimiter<IpAddr, DashMapStateStore<IpAddr>, DefaultClock>>,
     per_node: Option<FrameLimiter>,
+    channel_tests: RateLimiter<OrgId, DashMapStateStore<OrgId>, DefaultClock>,
 }
 
 impl Limits {
@@ -46,7 +52,21 @@ impl Limits {
             per_node: settings
                 .handshakes_per_node
                 .map(|rate| RateLimiter::direct(Quota::per_second(rate))),
+            channel_tests: RateLimiter::dashmap(Quota::per_minute(CHANNEL_TESTS)),
         }
+    }
+
+    /// Counts a test message of an org's channels.
+    ///
+    /// # Errors
+    ///
+    /// Returns how long to wait when the org has sent too many of late.
+    pub fn admit_channel_test(&self, org_id: OrgId) -> Result<(), Duration> {
+        if self.channel_tests.len() > ADDRESSES_MAX {
+            self.channel_tests.retain_recent();
+        }
+        let refused = self.channel_tests.check_key(&org_id).err();
+        refused.map_or(Ok(()), |until| Err(until.wait_time_from(DefaultClock::default().now())))
     }
 
     /// Counts an agent's handshake; says whether it may go on.

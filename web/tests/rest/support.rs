@@ -16,7 +16,7 @@ use prometheus::Registry;
 use pulse_actors::directory::{Directory, DirectoryPorts};
 use pulse_actors::mailer::Courier;
 use pulse_actors::ports::{
-    Accounts, AgentLogin, Clock, DeliveryFilter, DueDelivery, Journal, Message, OrgStore, Sender,
+    Accounts, AgentLogin, Clock, DeliveryFilter, DuePage, Journal, Message, OrgStore, Sender,
     SessionLogin, StoreError, Submission, TokenLogin, Verdict,
 };
 use pulse_actors::testing::{MemoryMails, ScriptedMailSender};
@@ -27,7 +27,7 @@ use pulse_domain::record::{
 };
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::{
-    ChannelKind, Command, Delivery, Membership, OrgStatus, Plan, Role, User,
+    ChannelKind, Command, Delivery, DeliveryState, Membership, OrgStatus, Plan, Role, User,
 };
 use pulse_protocol::ids::{
     AgentId, ChannelId, CommandId, DeliveryId, OrgId, SessionId, TokenId, UserId,
@@ -303,17 +303,34 @@ impl OrgStore for TestStore {
         Ok(self.deliveries.lock().iter().find(|(record, _)| record.id == id).cloned())
     }
 
+    async fn delivery_counts(
+        &self,
+        _: OrgId,
+        channel_id: ChannelId,
+        _: Timestamp,
+    ) -> Result<Vec<(DeliveryState, u64)>, StoreError> {
+        let deliveries = self.deliveries.lock();
+        let mut counts: Vec<(DeliveryState, u64)> = vec![];
+        for (record, _) in deliveries.iter().filter(|(record, _)| record.channel_id == channel_id) {
+            match counts.iter_mut().find(|(state, _)| *state == record.state) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((record.state, 1)),
+            }
+        }
+        Ok(counts)
+    }
+
     async fn due_deliveries(
         &self,
         _: OrgId,
         _: ChannelId,
         _: Timestamp,
         _: u32,
-    ) -> Result<Vec<DueDelivery>, StoreError> {
-        Ok(vec![])
+    ) -> Result<DuePage, StoreError> {
+        Ok(DuePage::default())
     }
 
-    async fn next_due_at(&self, _: OrgId, _: ChannelId) -> Result<Option<Timestamp>, StoreError> {
+    async fn oldest_unfinished(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)
     }
 

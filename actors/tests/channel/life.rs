@@ -1,66 +1,11 @@
-//! A channel tries its deliveries, one after another, until each has ended.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! From a nudge to rest: what is due goes out, and nothing is lost or doubled on the way.
 
 use std::time::Duration;
 
-use actix::Addr;
-use pulse_actors::org::OrgActor;
-use pulse_actors::ports::Verdict;
-use pulse_actors::testing::{Fleet, RecordingAgent, World, settle};
-use pulse_domain::presence::ConnectionId;
-use pulse_domain::request::Request;
-use pulse_protocol::api::{ChannelHealth, ChannelPatch, DeliveryState};
-use pulse_protocol::ids::{ChannelId, DeliveryId};
-use pulse_protocol::status::DeviceStatus;
+use pulse_actors::testing::{Fleet, RecordingViewer, settle};
+use pulse_protocol::api::DeliveryState;
 
-struct Stage {
-    world: World,
-    fleet: Fleet,
-    home: Addr<OrgActor>,
-    connection: ConnectionId,
-    channel_id: ChannelId,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        tokio::time::pause();
-        let world = World::new().unwrap();
-        let fleet = world.fleet().await.unwrap();
-        let channel_id = world.channel(fleet.org_id, &["device.discovered"]).await.unwrap();
-        let home = world.directory.org(fleet.org_id).await.unwrap();
-        let connection = fleet.attach(&home, &RecordingAgent::default(), 1);
-        home.do_send(fleet.segments(connection));
-        settle().await;
-        Self { world, fleet, home, connection, channel_id }
-    }
-
-    /// A new device, which the channel is told of.
-    fn find_device(&self, seq: u64) {
-        let address = format!("10.0.0.{seq}");
-        self.home.do_send(self.fleet.report(self.connection, seq, &address, DeviceStatus::Online));
-    }
-
-    fn sent(&self) -> Vec<DeliveryId> {
-        self.world.sender.sent().into_iter().map(|(_, delivery_id, _)| delivery_id).collect()
-    }
-
-    fn deliveries(&self) -> Vec<(DeliveryId, DeliveryState, usize)> {
-        let records = self.world.store.delivery_records(self.fleet.org_id);
-        records.into_iter().map(|(record, tries)| (record.id, record.state, tries)).collect()
-    }
-
-    async fn pass(&self, time: Duration) {
-        for _ in 0..time.as_secs() {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            settle().await;
-        }
-    }
-}
-
-fn retry() -> Verdict {
-    Verdict::retry(Some(503), "busy")
-}
+use crate::stage::{Stage, retry};
 
 #[actix::test]
 async fn what_is_due_goes_out_once_and_in_order() {
@@ -121,38 +66,6 @@ async fn a_refused_delivery_is_tried_again_when_it_is_due_and_not_before() {
 }
 
 #[actix::test]
-async fn a_receiver_that_is_gone_gets_nothing_more() {
-    let stage = Stage::new().await;
-    stage.world.sender.will_answer(Verdict::gone());
-    stage.find_device(2);
-    stage.find_device(3);
-    stage.pass(Duration::from_secs(600)).await;
-    assert_eq!(stage.sent().len(), 1);
-    let image = stage.world.store.image(stage.fleet.org_id).unwrap();
-    assert_eq!(image.channels[0].health, ChannelHealth::Disabled);
-}
-
-#[actix::test]
-async fn a_disabled_channel_rests_and_goes_on_when_it_is_enabled() {
-    let stage = Stage::new().await;
-    stage.world.sender.will_answer(retry());
-    stage.find_device(2);
-    settle().await;
-    let switch = |enabled| {
-        let patch = ChannelPatch { enabled: Some(enabled), ..ChannelPatch::default() };
-        let channel_id = stage.channel_id;
-        let request = Request::PatchChannel { channel_id, patch, hidden_config: None };
-        stage.world.directory.request(stage.fleet.org_id, request)
-    };
-    switch(false).await.unwrap();
-    stage.pass(Duration::from_secs(600)).await;
-    assert_eq!(stage.sent().len(), 1);
-    switch(true).await.unwrap();
-    stage.pass(Duration::from_secs(2)).await;
-    assert_eq!(stage.deliveries()[0].1, DeliveryState::Delivered);
-}
-
-#[actix::test]
 async fn a_nudge_during_a_look_is_not_lost() {
     let stage = Stage::new().await;
     stage.world.store.hold_due_reads(true);
@@ -178,7 +91,7 @@ async fn a_receiver_that_does_not_answer_delays_no_other_channel() {
     stage.pass(Duration::from_secs(5)).await;
     let sent = stage.world.sender.sent();
     let to = |channel_id| sent.iter().filter(|(sent_to, ..)| *sent_to == channel_id).count();
-    assert_eq!((to(stage.channel_id), to(other)), (1, 4));
+    assert_eq!((to(stage.channel_id), to(other)), (4, 4));
 }
 
 #[actix::test]
@@ -222,4 +135,49 @@ async fn a_channel_with_nothing_to_do_stops_and_starts_again() {
     stage.find_device(3);
     settle().await;
     assert_eq!(stage.sent().len(), 2);
+}
+
+#[actix::test]
+async fn those_who_watch_see_that_an_attempt_begins() {
+    let stage = Stage::new().await;
+    let viewer = RecordingViewer::new();
+    let (_, watching) = Fleet::watch(&stage.home, &viewer, None);
+    settle().await;
+    drop(watching.await.unwrap());
+    stage.world.sender.will_answer(retry());
+    stage.find_device(2);
+    stage.pass(Duration::from_secs(6)).await;
+    let shown = viewer.ephemerals();
+    let attempts: Vec<_> =
+        shown.iter().filter(|frame| frame["event"] == "delivery.attempt").collect();
+    let id = stage.records()[0].id.to_string();
+    let numbers: Vec<_> = attempts.iter().map(|frame| frame["data"]["attempt"].clone()).collect();
+    assert_eq!(numbers, [1, 2]);
+    assert!(attempts.iter().all(|frame| frame["data"]["delivery_id"] == id.as_str()));
+}
+
+/// N35: the process that was sending is gone, and the next one goes on.
+#[actix::test]
+async fn what_was_under_way_when_the_home_fell_is_sent_again_under_its_id() {
+    let stage = Stage::new().await;
+    stage.world.sender.takes(stage.channel_id, Duration::from_secs(3));
+    stage.find_device(2);
+    stage.find_device(3);
+    settle().await;
+    assert_eq!(stage.sent().len(), 2);
+    stage.world.journal.hold();
+    stage.find_device(4);
+    settle().await;
+    stage.world.journal.fail();
+    settle().await;
+    stage.world.journal.flow();
+    stage.pass(Duration::from_secs(60)).await;
+    assert_eq!(stage.sent().len(), 4, "what was not stored is sent again");
+    let ids: Vec<_> = stage.records().iter().map(|record| record.id).collect();
+    let sent = stage.sent();
+    for (id, state, _) in stage.deliveries() {
+        assert_eq!(state, DeliveryState::Delivered);
+        assert!(sent.contains(&id));
+    }
+    assert!(sent.iter().all(|id| ids.contains(id)), "sent under another id");
 }
