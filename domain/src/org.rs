@@ -30,7 +30,7 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{
     AgentCommand, AgentConfig, AgentError, AgentFrame, Bye, CloseCode, Hello, Welcome,
 };
-use pulse_protocol::api::Attempt;
+use pulse_protocol::api::{Attempt, Suppression};
 use pulse_protocol::ids::{
     AgentId, ChannelId, CheckId, CommandId, DeviceId, OrgId, RuleId, ScanId, SegmentId,
 };
@@ -195,6 +195,8 @@ pub enum GiveUp {
     ChannelOff,
     /// Its rule is switched off or was removed.
     RuleOff,
+    /// Its recipient is not to be sent anything, or there is no way to.
+    Held(Suppression),
 }
 
 /// What may be told, in order, once the batch and all before it are durable.

@@ -108,7 +108,7 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     metrics::process(&registry, journal.clone())?;
 
     let egress = Egress::allowing(&config.server.egress_allow);
-    let kinds = crate::kinds::all(config, &egress)?;
+    let kinds = crate::kinds::all(config, &egress, Arc::new(database.clone()))?;
     let sender: Arc<dyn Sender> = Arc::new(kinds.clone());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn OrgStore> = Arc::new(database.clone());

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use pulse_domain::notification::mail::{MailMessage, MailRequest, To};
-use pulse_domain::org::{Attempted, Effect, Input};
+use pulse_domain::org::{Attempted, Effect, GiveUp, GivenUp, Input};
 use pulse_domain::request::Request;
 use pulse_protocol::api::{
-    Attempt, AttemptOutcome, ChannelPatch, DeliveryState, MailTemplate, Plan, Role,
+    Attempt, AttemptOutcome, ChannelHealth, ChannelPatch, DeliveryState, MailTemplate, Plan, Role,
+    Suppression,
 };
 use pulse_protocol::ids::ChannelId;
 
@@ -75,4 +76,21 @@ fn a_channel_that_failed_for_an_hour_is_told_of_under_one_key() {
     assert_eq!(mails[0].0, MailTemplate::ChannelFailing);
     attempt(&mut hub, AttemptOutcome::Accepted, "");
     assert_eq!(told(&hub, channel).len(), 2);
+}
+
+/// A delivery whose recipient unsubscribed ends visibly, and says nothing of its channel.
+#[test]
+fn a_delivery_that_is_held_back_is_suppressed_with_its_reason() {
+    let mut hub = Hub::new(Plan::Trial);
+    let channel = hub.tell_of(&["agent.enrolled"]);
+    hub.add_agent("north");
+    let delivery = hub.tables.deliveries.values().next().unwrap().clone();
+    let id = delivery.id;
+    let why = GiveUp::Held(Suppression::Recipient);
+    hub.take(Input::GivenUp(vec![GivenUp { delivery, why }]));
+    let held = &hub.tables.deliveries[&id];
+    assert_eq!((held.state, held.next_attempt_at), (DeliveryState::Suppressed, None));
+    assert_eq!(held.content.suppressed_by, Some(Suppression::Recipient));
+    assert_eq!(hub.journal.last().unwrap().name.as_ref(), "delivery.suppressed");
+    assert_eq!(hub.tables.channels[&channel].health, ChannelHealth::Healthy);
 }

@@ -133,6 +133,47 @@ fn every_template_has_its_audience_contract_end_and_key() {
     }
 }
 
+fn documented(template: MailTemplate) -> String {
+    let Facts { audience, contract, unsubscribe, lifetime, ends_at, key } = facts(template);
+    let audience = match audience {
+        Audience::Address => "the address it is about",
+        Audience::Owners => "owners",
+        Audience::OwnersAndAdmins => "owners and admins",
+        Audience::Team => "the operator's team",
+    };
+    let contract = match contract {
+        Contract::Strict => "strict",
+        Contract::Outbox => "outbox",
+    };
+    let hours = lifetime.as_secs() / 3_600;
+    let lasts = if hours < 48 { format!("{hours} h") } else { format!("{} days", hours / 24) };
+    let ends: String = ends_at.iter().map(|end| format!(", at most until `{end}`")).collect();
+    let key: String = key.iter().map(|part| format!(":{{{part}}}")).collect();
+    let unsubscribe = if unsubscribe { "yes" } else { "–" };
+    format!(
+        "| `{template}` | {audience} | {contract} | {lasts}{ends} | {unsubscribe} | `{template}{key}` |"
+    )
+}
+
+/// With `UPDATE_GOLDEN=1` in the environment the table in the documentation is written anew.
+#[test]
+fn the_table_in_the_documentation_is_this_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/notifications.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once("<!-- mails -->\n").unwrap();
+    let (table, after) = rest.split_once("<!-- end of mails -->").unwrap();
+    let head = "| mail | to | contract | has a point for | List-Unsubscribe | key |\n|---|---|---|---|---|---|\n";
+    let rows: String =
+        MailTemplate::ALL.iter().map(|template| documented(*template) + "\n").collect();
+    let wanted = format!("{head}{rows}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let anew = format!("{before}<!-- mails -->\n{wanted}<!-- end of mails -->{after}");
+        std::fs::write(path, anew).unwrap();
+    } else {
+        assert_eq!(table, wanted, "run this test with UPDATE_GOLDEN=1");
+    }
+}
+
 #[test]
 fn a_key_names_its_cause_and_no_other() {
     let channel = ChannelId::new();
