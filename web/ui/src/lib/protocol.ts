@@ -1784,7 +1784,11 @@ limit?: number,
 /**
  * What is used of it, for `limit_reached`.
  */
-current?: number, };
+current?: number, 
+/**
+ * What the receiver said, for `delivery_failed`.
+ */
+receiver?: ReceiverAnswer, };
 
 /**
  * What went wrong, for a program.
@@ -1816,6 +1820,27 @@ days?: Array<number>, };
  * Why a message is sent.
  */
 export type Reason = "event" | "alert" | "recovery" | "escalation" | "flapping" | "digest";
+
+/**
+ * What a receiver made of a message.
+ */
+export type ReceiverAnswer = { 
+/**
+ * Whether it took the message, and if not whether it may later.
+ */
+outcome: AttemptOutcome, 
+/**
+ * Its HTTP status, or the reply code of its mail server.
+ */
+status?: number, 
+/**
+ * The beginning of its answer, without secrets.
+ */
+answer?: string, 
+/**
+ * How long it took.
+ */
+duration_ms: number, };
 
 /**
  * How often a maintenance window comes back.
