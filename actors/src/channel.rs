@@ -256,7 +256,7 @@ impl ChannelActor {
         let touched = self.touched.take().unwrap_or_default();
         match seen {
             Seen::Due { carrier, channel, page } => {
-                self.take_page(carrier, &channel, page, &touched)
+                self.take_page(carrier, &channel, page, &touched);
             }
             Seen::Paused(until) => {
                 self.forget();

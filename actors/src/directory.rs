@@ -4,6 +4,9 @@
 //! call is refused until the window has passed. The counts multiply nowhere: an org that keeps falling costs its
 //! own callers a quick refusal, and nobody else anything.
 
+mod channels;
+mod mailer;
+
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,7 +27,7 @@ use crate::cluster::post::Opening;
 use crate::cluster::remote_edge::RemoteEdge;
 use crate::cluster::{Fence, Inbox, NodeId, Post, RemoteHome, Route, Routes, Shard};
 use crate::home::HomeAddr;
-use crate::mailer::{self, Courier, Mailer};
+use crate::mailer::{Courier, Mailer};
 use crate::metrics::Metrics;
 use crate::org::{Ask, Drain, OrgActor, Ports, Read, Reload};
 use crate::ports::{Clock, Journal, OrgStore, Sender, StoreError};
@@ -531,101 +534,6 @@ impl Directory {
         }
     }
 
-    /// Nudges a channel to look for what is due. Losing a nudge costs a sweep, never a delivery.
-    pub fn wake_channel(&self, org_id: OrgId, channel_id: ChannelId) {
-        if let Some(channel) = self.channel(org_id, channel_id) {
-            // A full mailbox holds a nudge already.
-            drop(channel.try_send(channel::Wake));
-        }
-    }
-
-    /// Hands a channel what a person wants done with one of its deliveries. An answer that is dropped says that it
-    /// cannot take it now.
-    pub(crate) fn change_delivery(
-        &self,
-        org_id: OrgId,
-        channel_id: ChannelId,
-        change: channel::Change,
-    ) {
-        if let Some(channel) = self.channel(org_id, channel_id) {
-            drop(channel.try_send(change));
-        }
-    }
-
-    /// The channel, if its org has its home here; none while it is left alone.
-    fn channel(&self, org_id: OrgId, channel_id: ChannelId) -> Option<Addr<ChannelActor>> {
-        if self.fence(org_id).is_err() {
-            // The org's home wakes it, on its own node.
-            return None;
-        }
-        let Inner { ports, places, channels, room, .. } = &*self.inner;
-        let mut channels = channels.lock();
-        let slot = channels.entry(channel_id).or_default();
-        let cell = slot.cell()?;
-        if let Some(address) = cell.get() {
-            return Some(address.clone());
-        }
-        slot.starts.push_back(Instant::now());
-        let channel_ports = channel::Ports {
-            clock: Arc::clone(&ports.clock),
-            store: Arc::clone(&ports.store),
-            sender: Arc::clone(&ports.sender),
-            directory: self.clone(),
-            metrics: ports.metrics.clone(),
-            jitter: ports.jitter,
-            room: Arc::clone(room),
-        };
-        ports.metrics.starts.with_label_values(&["channel"]).inc();
-        let channel = ChannelActor::new(org_id, channel_id, channel_ports);
-        let address = places.start(channel_id.uuid().as_u128(), channel);
-        drop(cell.set(address.clone()));
-        Some(address)
-    }
-
-    /// Forgets a channel that has nothing to do.
-    pub fn forget_channel(&self, channel_id: ChannelId) {
-        self.inner.channels.lock().remove(&channel_id);
-    }
-
-    /// Sends the product's own mail from this node, from now on.
-    pub fn start_mailer(&self, courier: Courier) {
-        self.inner.mailer.lock().courier = Some(courier);
-        self.wake_mailer();
-    }
-
-    /// Nudges the mailer to look for what is due, and starts it anew if it fell. Losing a nudge costs half a minute, never
-    /// a mail.
-    pub fn wake_mailer(&self) {
-        let Inner { ports, places, mailer, .. } = &*self.inner;
-        let MailerSlot { courier, slot } = &mut *mailer.lock();
-        let (Some(courier), Some(cell)) = (courier, slot.cell()) else { return };
-        if let Some(address) = cell.get() {
-            // A full mailbox holds a nudge already.
-            drop(address.try_send(mailer::Wake));
-            return;
-        }
-        slot.starts.push_back(Instant::now());
-        ports.metrics.starts.with_label_values(&["mailer"]).inc();
-        drop(cell.set(places.start(0, Mailer::new(courier.clone()))));
-    }
-
-    /// Begins no attempt of a mail any more. Returns when those under way have ended, or after `patience`.
-    pub async fn stop_mailer(&self, patience: Duration) {
-        let address = {
-            let mut mailer = self.inner.mailer.lock();
-            mailer.courier = None;
-            mailer.slot.address.get().cloned()
-        };
-        let Some(address) = address else { return };
-        let (stopped, has_stopped) = oneshot::channel();
-        address.do_send(mailer::Stop { stopped });
-        if tokio::time::timeout(patience, has_stopped).await.is_err() {
-            warn!(
-                "a mail is still on its way; what becomes of it is not stored, and it may be sent again"
-            );
-        }
-    }
-
     /// Starts the homes that must run although nobody asks for them, then wakes the channels that have something to
     /// deliver.
     ///
@@ -646,22 +554,6 @@ impl Directory {
             .await;
         info!(orgs = count, "homes woken");
         self.sweep_channels().await
-    }
-
-    /// Wakes the channels that have something to deliver, in case a nudge was lost.
-    ///
-    /// # Errors
-    ///
-    /// Returns the store's error if it cannot say which those are.
-    pub async fn sweep_channels(&self) -> Result<(), StoreError> {
-        let Inner { ports, .. } = &*self.inner;
-        let oldest = ports.store.oldest_unfinished().await?;
-        let age = oldest.map_or(0, |at| ports.clock.now().duration_since(at).as_secs());
-        ports.metrics.oldest_undelivered.set(i64::try_from(age).unwrap_or(i64::MAX));
-        for (org_id, channel_id) in self.inner.ports.store.channels_with_deliveries().await? {
-            self.wake_channel(org_id, channel_id);
-        }
-        Ok(())
     }
 
     /// Tells the homes of orgs that were changed since `since` what the hub's operators decided about them.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use pulse_protocol::Timestamp;
 use pulse_protocol::api::{DeliveryState, Plan};
-use pulse_protocol::ids::OrgId;
+use pulse_protocol::ids::{ChannelId, OrgId};
 
 use crate::config::Overrides;
 
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// Set up and look after organisations
     #[command(subcommand)]
     Admin(Admin),
+    /// Look at what was told to whom
+    #[command(subcommand)]
+    Deliveries(Deliveries),
 }
 
 /// What to see of a cluster.
@@ -146,6 +150,41 @@ pub(crate) enum Admin {
     },
 }
 
+/// What to do with deliveries.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Deliveries {
+    /// Print an organisation's deliveries with their attempts, newest first, one JSON object a line
+    ///
+    /// May run beside a live hub. To try dead ones again, ask that hub: POST …/deliveries/replay.
+    List(DeliveriesArgs),
+}
+
+/// Which deliveries.
+#[derive(Debug, Args)]
+pub(crate) struct DeliveriesArgs {
+    /// Id of the organisation
+    #[arg(value_name = "ORG")]
+    pub(crate) org_id: OrgId,
+    /// queued, retrying, delivered, dead, suppressed, superseded or discarded
+    #[arg(long, value_parser = parse_state)]
+    pub(crate) state: Option<DeliveryState>,
+    /// Only those to this channel
+    #[arg(long, value_name = "ID")]
+    pub(crate) channel: Option<ChannelId>,
+    /// Only those of events of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) event: Option<String>,
+    /// Only those called for at or after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<Timestamp>,
+    /// Only those called for before this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Option<Timestamp>,
+    /// At most this many
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) limit: u32,
+}
+
 /// Whom to make.
 #[derive(Debug, Args)]
 pub(crate) struct BootstrapArgs {
@@ -164,7 +203,7 @@ pub(crate) struct BootstrapArgs {
 }
 
 fn parse_state(text: &str) -> Result<DeliveryState, String> {
-    let words: Vec<&str> = DeliveryState::ALL.iter().map(|state| state.as_str()).collect();
+    let words: Vec<_> = DeliveryState::ALL.iter().map(|state| state.as_str()).collect();
     DeliveryState::from_word(text).ok_or_else(|| format!("choose one of {}", words.join(", ")))
 }
 

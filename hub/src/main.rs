@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod copy;
 mod database;
+mod deliveries;
 mod demo;
 mod kinds;
 mod mails;
@@ -60,6 +61,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config => Ok(write!(std::io::stdout(), "{}", config()?.to_toml()?)?),
         Command::Mails(command) => block_on(mails::run(config()?, command)),
         Command::Admin(command) => block_on(admin::run(config()?, command)),
+        Command::Deliveries(command) => block_on(deliveries::run(config()?, command)),
     }
 }
 

@@ -101,3 +101,23 @@ fn the_printed_configuration_can_be_given_back() {
     let again = hub(folder.path(), &["--config", "copy.toml", "config"], &[]);
     assert_eq!(text(&again.stdout), text(&printed.stdout));
 }
+
+#[test]
+fn deliveries_are_listed_one_a_line_and_of_no_org_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments =
+        ["admin", "bootstrap", "--email", "ops@example.com", "--org", "Acme", "--plan", "trial"];
+    let made = hub(folder.path(), &arguments, &[]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let org = made["org_id"].as_str().unwrap();
+
+    let listed = hub(folder.path(), &["deliveries", "list", org, "--state", "dead"], &[]);
+    assert_eq!((listed.status.code(), text(&listed.stdout)), (Some(0), ""));
+    let stranger = pulse_protocol::ids::OrgId::new().to_string();
+    let refused = hub(folder.path(), &["deliveries", "list", &stranger], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("no organisation"), "{}", text(&refused.stderr));
+    let misused = hub(folder.path(), &["deliveries", "list", org, "--state", "lost"], &[]);
+    assert_eq!(misused.status.code(), Some(2));
+}

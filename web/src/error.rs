@@ -31,7 +31,7 @@ pub struct ApiError {
     code: ProblemCode,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
-    limit: Option<(u64, u64)>,
+    limit: Option<Box<(u64, u64)>>,
     retry_after_s: Option<u32>,
     allow: Option<Box<str>>,
     receiver: Option<Box<ReceiverAnswer>>,
@@ -215,8 +215,8 @@ impl ApiError {
             code: self.code,
             request_id: request_id.to_owned(),
             errors: self.errors.clone(),
-            limit: self.limit.map(|(limit, _)| limit),
-            current: self.limit.map(|(_, current)| current),
+            limit: self.limit.as_ref().map(|reached| reached.0),
+            current: self.limit.as_ref().map(|reached| reached.1),
             receiver: self.receiver.as_deref().cloned(),
         }
     }
@@ -276,7 +276,7 @@ impl From<Refusal> for ApiError {
             Refusal::Invalid(errors) => Self::invalid(errors),
             Refusal::Conflict { .. } => Self::new(ProblemCode::Conflict, detail),
             Refusal::LimitReached { limit, current, .. } => Self {
-                limit: Some((limit, current)),
+                limit: Some(Box::new((limit, current))),
                 ..Self::new(ProblemCode::LimitReached, detail)
             },
             Refusal::OrgSuspended => {

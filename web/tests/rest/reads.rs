@@ -5,13 +5,13 @@ use std::time::Duration;
 use pulse_actors::ports::Verdict;
 use pulse_domain::record::{Breaker, ChannelRecord, Content, DeliveryRecord, Hidden, JournalEvent};
 use pulse_protocol::api::{
-    ChannelHealth, ChannelKind, Delivery, DeliveryState, OrgStatus, Reason, Role,
+    AttemptOutcome, ChannelHealth, ChannelKind, Delivery, DeliveryState, OrgStatus, Reason, Role,
 };
 use pulse_protocol::ids::{ChannelId, DeliveryId, EventId, OrgId, RuleId};
 use pulse_protocol::problem::ProblemCode;
 use serde_json::{Value, json};
 
-use crate::support::{As, Hub, NOON, problem};
+use crate::support::{As, Hub, NOON, header, problem};
 
 struct Scene {
     hub: Hub,
@@ -136,6 +136,9 @@ async fn bad_parameters_are_all_named() {
     assert_eq!(scene.refused("/agents?limit=501&cursor=x").await, ["cursor", "limit"]);
     let filters = "/deliveries?state=lost&channel=dev_01h2xcejqtf2nbrexx3vqjhp41";
     assert_eq!(scene.refused(filters).await, ["state", "channel"]);
+    let filters = "/deliveries?rule=x&from=yesterday&to=&q=&event=&resource=";
+    let faults = ["rule", "event", "resource", "from", "to", "q"];
+    assert_eq!(scene.refused(filters).await, faults);
 }
 
 #[actix_web::test]
@@ -186,7 +189,28 @@ async fn a_channels_test_tells_the_receivers_verdict() {
         assert_eq!(shown.code, ProblemCode::DeliveryFailed);
         assert!(shown.detail.contains(words), "{}", shown.detail);
     }
+    *scene.hub.sender.verdict.lock() =
+        Verdict::permanent(Some(404), "404 Not Found").answered("no_service");
+    let shown = problem(scene.hub.post(&path, &scene.owner, "").await).await;
+    let told = shown.receiver.unwrap();
+    assert_eq!(told.outcome, AttemptOutcome::Permanent);
+    assert_eq!((told.status, told.answer.as_deref()), (Some(404), Some("no_service")));
     let missing = format!("{}/channels/{}/test", scene.root, ChannelId::new());
     let shown = problem(scene.hub.post(&missing, &scene.owner, "").await).await;
     assert_eq!(shown.code, ProblemCode::NotFound);
+}
+
+#[actix_web::test]
+async fn an_org_sends_ten_test_messages_a_minute() {
+    let scene = Scene::new().await;
+    let path = format!("{}/channels/{}/test", scene.root, scene.add_channel());
+    for nth in 0..10 {
+        assert_eq!(scene.hub.post(&path, &scene.owner, "").await.status(), 200, "{nth}");
+    }
+    let refused = scene.hub.post(&path, &scene.owner, "").await;
+    assert_eq!(refused.status(), 429);
+    let wait: u32 = header(refused.headers(), "retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(problem(refused).await.code, ProblemCode::RateLimited);
+    assert_eq!(scene.hub.sender.sent.lock().len(), 10);
 }

@@ -75,6 +75,56 @@ impl Scene {
     }
 }
 
+impl Scene {
+    /// A channel and a rule that tells it.
+    async fn told(&self) -> (ChannelId, RuleId) {
+        let channel = self.channel().await;
+        let rule =
+            json!({"name": "Agents", "event_types": ["agent.offline"], "channel_ids": [channel]});
+        let rule = id(&self.make("/rules", rule).await);
+        (channel.parse().unwrap(), rule.parse().unwrap())
+    }
+
+    /// A delivery that was given up.
+    fn dead(&self, channel_id: ChannelId, rule_id: RuleId) -> DeliveryId {
+        let (id, event_id) = (DeliveryId::new(), EventId::new());
+        let (event, state) = ("agent.offline".to_owned(), DeliveryState::Dead);
+        let record = DeliveryRecord {
+            id,
+            channel_id,
+            rule_id,
+            event_id,
+            event_seq: 1,
+            event_name: event.clone(),
+            resource: "dev_1".into(),
+            content: Content::about(Reason::Event, "Router"),
+            state,
+            tries: 14,
+            next_attempt_at: None,
+            created_at: NOON,
+        };
+        let shown = Delivery {
+            id,
+            event_id,
+            seq: 1,
+            event,
+            rule_id,
+            channel_id,
+            state,
+            recipient: None,
+            resource_name: "Router".into(),
+            reason: Reason::Event,
+            suppressed_by: None,
+            alert_id: None,
+            created_at: NOON,
+            attempts: vec![],
+            next_attempt_at: None,
+        };
+        self.hub.store.deliveries.lock().push((record, shown));
+        id
+    }
+}
+
 fn id(thing: &Value) -> String {
     thing["id"].as_str().unwrap().to_owned()
 }
@@ -216,41 +266,8 @@ async fn a_rule_joins_events_to_channels_that_exist() {
 #[actix_web::test]
 async fn a_dead_delivery_is_replayed_under_its_id_and_then_discarded() {
     let scene = Scene::new().await;
-    let channel_id = scene.channel().await.parse().unwrap();
-    let (delivery_id, event_id, rule_id) = (DeliveryId::new(), EventId::new(), RuleId::new());
-    let event = "agent.offline".to_owned();
-    let record = DeliveryRecord {
-        id: delivery_id,
-        channel_id,
-        rule_id,
-        event_id,
-        event_seq: 1,
-        event_name: event.clone(),
-        resource: "dev_1".into(),
-        content: Content::about(Reason::Event, "Router"),
-        state: DeliveryState::Dead,
-        tries: 12,
-        next_attempt_at: None,
-        created_at: NOON,
-    };
-    let shown = Delivery {
-        id: delivery_id,
-        event_id,
-        seq: 1,
-        event,
-        rule_id,
-        channel_id,
-        state: DeliveryState::Dead,
-        recipient: None,
-        resource_name: "Router".into(),
-        reason: Reason::Event,
-        suppressed_by: None,
-        alert_id: None,
-        created_at: NOON,
-        attempts: vec![],
-        next_attempt_at: None,
-    };
-    scene.hub.store.deliveries.lock().push((record, shown));
+    let (channel_id, rule_id) = scene.told().await;
+    let delivery_id = scene.dead(channel_id, rule_id);
     let path = format!("/deliveries/{delivery_id}");
 
     let replayed = scene.change(Method::POST, &format!("{path}/replay"), Value::Null).await;
@@ -261,6 +278,41 @@ async fn a_dead_delivery_is_replayed_under_its_id_and_then_discarded() {
     assert_eq!(discarded["state"], "discarded");
     let shown = scene.refused(Method::POST, &format!("{path}/discard"), Value::Null).await;
     assert_eq!(shown.code, ProblemCode::Conflict, "it has ended");
+}
+
+#[actix_web::test]
+async fn dead_deliveries_are_replayed_by_filter() {
+    let scene = Scene::new().await;
+    let (channel_id, rule_id) = scene.told().await;
+    let dead: Vec<_> = (0..3).map(|_| scene.dead(channel_id, rule_id)).collect();
+    let without_rule = scene.dead(channel_id, RuleId::new());
+    scene.dead(ChannelId::new(), rule_id);
+    let filter = json!({ "channel": channel_id, "state": "dead" });
+    let done = scene.change(Method::POST, "/deliveries/replay", filter).await;
+    assert_eq!(done, json!({ "replayed": 3, "skipped": 1, "more": false }));
+    for id in dead {
+        assert_eq!(scene.get(&format!("/deliveries/{id}")).await["state"], "queued");
+    }
+    assert_eq!(scene.get(&format!("/deliveries/{without_rule}")).await["state"], "dead");
+
+    let done = scene.change(Method::POST, "/deliveries/replay", json!({})).await;
+    assert_eq!(done, json!({ "replayed": 0, "skipped": 2, "more": false }), "dead by default");
+    for state in ["queued", "retrying"] {
+        let shown =
+            scene.refused(Method::POST, "/deliveries/replay", json!({ "state": state })).await;
+        assert_eq!((shown.code, &*shown.errors[0].field), (ProblemCode::ValidationFailed, "state"));
+    }
+}
+
+#[actix_web::test]
+async fn a_channel_tells_how_its_deliveries_of_late_are() {
+    let scene = Scene::new().await;
+    let (channel_id, rule_id) = scene.told().await;
+    scene.dead(channel_id, rule_id);
+    scene.dead(channel_id, rule_id);
+    let stats = scene.get(&format!("/channels/{channel_id}/stats")).await;
+    assert_eq!(stats["deliveries"], json!({ "dead": 2 }));
+    assert_eq!(stats["since"], "2026-02-22T12:00:00.000Z");
 }
 
 #[actix_web::test]
