@@ -5,6 +5,7 @@
 //! own callers a quick refusal, and nobody else anything.
 
 mod channels;
+mod mailer;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::cluster::post::Opening;
 use crate::cluster::remote_edge::RemoteEdge;
 use crate::cluster::{Fence, Inbox, NodeId, Post, RemoteHome, Route, Routes, Shard};
 use crate::home::HomeAddr;
+use crate::mailer::{Courier, Mailer};
 use crate::metrics::Metrics;
 use crate::org::{Ask, Drain, OrgActor, Ports, Read, Reload};
 use crate::ports::{Clock, Journal, OrgStore, Sender, StoreError};
@@ -121,7 +123,15 @@ struct Inner {
     orgs: Mutex<BTreeMap<OrgId, Slot<OrgActor>>>,
     channels: Mutex<BTreeMap<ChannelId, Slot<ChannelActor>>>,
     remotes: Mutex<BTreeMap<OrgId, Remote>>,
+    mailer: Mutex<MailerSlot>,
     room: Arc<channel::Room>,
+}
+
+/// The mailer, and what it needs; nothing where this node sends no mail, or no more.
+#[derive(Default)]
+struct MailerSlot {
+    courier: Option<Courier>,
+    slot: Slot<Mailer>,
 }
 
 /// A line to a home on another node.
@@ -210,6 +220,7 @@ impl Directory {
             orgs: Mutex::default(),
             channels: Mutex::default(),
             remotes: Mutex::default(),
+            mailer: Mutex::default(),
             room: Arc::default(),
         };
         Self { inner: Arc::new(inner) }

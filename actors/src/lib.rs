@@ -3,7 +3,8 @@
 //! ```text
 //! Directory                 finds, starts, idles out and restarts; gives up on what keeps falling
 //! ├── OrgActor              one per org: takes inputs, submits batches, tells what is durable
-//! └── ChannelActor          one per notification channel: tries its deliveries, one after another
+//! ├── ChannelActor          one per notification channel: tries its deliveries, one after another
+//! └── Mailer                one per node: tries the product's own mail, which all nodes share
 //! ```
 //!
 //! The sockets' session actors live in `pulse-web`, on the thread that holds the socket; they reach an org through
@@ -18,6 +19,7 @@ pub mod directory;
 pub mod home;
 pub mod ids;
 pub mod link;
+pub mod mailer;
 pub mod metrics;
 pub mod org;
 pub mod ports;

@@ -31,6 +31,10 @@ pub struct Metrics {
     pub attempts: IntCounterVec,
     /// Seconds one attempt took.
     pub attempt_duration: Histogram,
+    /// Mails that came into each state, by template.
+    pub mails: IntCounterVec,
+    /// Attempts of mails, by outcome.
+    pub mail_attempts: IntCounterVec,
     /// Seconds from the instant an attempt was due to its start.
     pub delivery_lag: Histogram,
     /// Seconds from an event to its acceptance by a receiver.
@@ -105,6 +109,14 @@ impl Metrics {
                 HistogramOpts::new("pulse_delivery_lag_seconds", "From due to the attempt's start")
                     .buckets(slow),
             )?,
+            mails: IntCounterVec::new(
+                Opts::new("pulse_mails_total", "Mails that came into each state"),
+                &["template", "state"],
+            )?,
+            mail_attempts: IntCounterVec::new(
+                Opts::new("pulse_mail_attempts_total", "Attempts of mails"),
+                &["outcome"],
+            )?,
             delivery_latency: Histogram::with_opts(
                 HistogramOpts::new("pulse_delivery_latency_seconds", "From event to acceptance")
                     .buckets(long),
@@ -155,6 +167,8 @@ impl Metrics {
             Box::new(self.ended.clone()),
             Box::new(self.attempts.clone()),
             Box::new(self.attempt_duration.clone()),
+            Box::new(self.mails.clone()),
+            Box::new(self.mail_attempts.clone()),
             Box::new(self.delivery_lag.clone()),
             Box::new(self.delivery_latency.clone()),
             Box::new(self.in_flight.clone()),

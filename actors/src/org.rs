@@ -283,6 +283,7 @@ impl OrgActor {
         ctx: &mut Context<Self>,
     ) {
         let mut channels: BTreeSet<ChannelId> = BTreeSet::new();
+        let mut is_mail_due = false;
         for effect in effects {
             match effect {
                 Effect::Ack(connection, seq) => {
@@ -317,11 +318,15 @@ impl OrgActor {
                 Effect::WakeChannel(channel_id) => {
                     channels.insert(channel_id);
                 }
+                Effect::WakeMailer => is_mail_due = true,
                 Effect::Lingers(agent_id) => self.show_state(agent_id),
             }
         }
         for channel_id in channels {
             self.ports.directory.wake_channel(self.org.id(), channel_id);
+        }
+        if is_mail_due {
+            self.ports.directory.wake_mailer();
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod journal;
+pub mod mail;
 pub mod sender;
 pub mod store;
 
@@ -9,6 +10,10 @@ use pulse_protocol::Timestamp;
 
 pub use accounts::{Accounts, AgentLogin, SessionLogin, TokenLogin};
 pub use journal::{Confirm, Home, Journal, Submission};
+pub use mail::{
+    CauseEnd, ClaimedMail, MAIL_ATTEMPT_WITHIN, MailClaim, MailFilter, MailSender, MailStore,
+    MailVerdict, SettledMail, StrictCause, SuppressedAddress, Suppressions,
+};
 pub use sender::{Message, Sender, Verdict};
 pub use store::{DeliveryFilter, DueDelivery, DuePage, OrgStore, StoreError};
 

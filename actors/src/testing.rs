@@ -2,6 +2,7 @@
 
 mod edge;
 mod journal;
+mod mail;
 mod sender;
 mod store;
 mod world;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 pub use edge::{RecordingAgent, RecordingViewer};
 pub use journal::FakeJournal;
+pub use mail::{MemoryCause, MemoryMails, ScriptedMailSender};
 pub use sender::ScriptedSender;
 pub use store::MemoryStore;
 pub use world::{Fleet, World, eventually, hello, report, settle};

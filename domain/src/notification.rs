@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod digest;
 pub mod filter;
 pub mod happening;
+pub mod mail;
 pub mod once;
 pub mod pace;
 pub mod preview;

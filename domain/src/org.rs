@@ -17,6 +17,7 @@ mod deliveries;
 mod devices;
 mod fold;
 mod load;
+mod mails;
 mod reports;
 mod requests;
 mod rules;
@@ -33,7 +34,7 @@ use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{
     AgentCommand, AgentConfig, AgentError, AgentFrame, Bye, CloseCode, Hello, Welcome,
 };
-use pulse_protocol::api::Attempt;
+use pulse_protocol::api::{Attempt, Suppression};
 use pulse_protocol::ids::{
     AgentId, ChannelId, CheckId, CommandId, DeviceId, OrgId, RuleId, ScanId, SegmentId, WindowId,
 };
@@ -202,6 +203,8 @@ pub enum GiveUp {
     ChannelOff,
     /// Its rule is switched off or was removed.
     RuleOff,
+    /// Its recipient is not to be sent anything, or there is no way to.
+    Held(Suppression),
 }
 
 /// What may be told, in order, once the batch and all before it are durable.
@@ -221,6 +224,8 @@ pub enum Effect {
     Command(ConnectionId, Box<AgentCommand>),
     /// The channel has something to do, or its settings changed.
     WakeChannel(ChannelId),
+    /// There is a mail to send.
+    WakeMailer,
     /// How an agent is changed without being announced.
     Lingers(AgentId),
 }

@@ -16,6 +16,8 @@ use pulse_protocol::status::{AgentState, CheckKind, DeviceStatus, Platform};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::notification::mail::MailRequest;
+
 pub use crate::notification::board::AlertRecord;
 pub use crate::notification::record::*;
 pub use crate::notification::window::{WindowRecord, WindowSettings};
@@ -349,6 +351,8 @@ pub enum Write {
     Delivery(DeliveryRecord),
     /// Insert.
     Attempt(DeliveryId, Attempt),
+    /// Insert one row for each recipient, unless there is one of this key for it.
+    Mail(Box<MailRequest>),
 }
 
 /// What one decision must make durable: all of it in one transaction, or none.

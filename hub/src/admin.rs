@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::cli::{Admin, BootstrapArgs};
 use crate::config::Config;
-use crate::database;
+use crate::{database, mails};
 
 /// Characters of a password: 119 bits of randomness, and still something to type.
 const PASSWORD_LEN: usize = 20;
@@ -49,6 +49,7 @@ pub(crate) async fn run(config: Config, command: Admin) -> anyhow::Result<()> {
     match command {
         Admin::Bootstrap(args) => print(&bootstrap(&database, args).await?)?,
         Admin::Suspend { org_id, reason } => print(&suspend(&database, org_id, &reason).await?)?,
+        Admin::Suppressions(command) => mails::suppressions(&database, command).await?,
         Admin::Reactivate { org_id } => print(&reactivate(&database, org_id).await?)?,
     }
     Ok(database.close().await?)

@@ -108,7 +108,7 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
     metrics::process(&registry, journal.clone())?;
 
     let egress = Egress::allowing(&config.server.egress_allow);
-    let kinds = crate::kinds::all(config, &egress)?;
+    let kinds = crate::kinds::all(config, &egress, Arc::new(database.clone()))?;
     let sender: Arc<dyn Sender> = Arc::new(kinds.clone());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn OrgStore> = Arc::new(database.clone());
@@ -121,12 +121,15 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
         }
         None => None,
     };
+    let actor_metrics = pulse_actors::metrics::Metrics::register(&registry)?;
+    let links = crate::kinds::links(config)?;
+    let courier = crate::mails::courier(config, &database, &clock, &links, &actor_metrics)?;
     let ports = DirectoryPorts {
         clock: Arc::clone(&clock),
         journal: Arc::new(journal.clone()),
         store: Arc::clone(&store),
         sender: Arc::clone(&sender),
-        metrics: pulse_actors::metrics::Metrics::register(&registry)?,
+        metrics: actor_metrics,
         liveness: Liveness {
             heartbeat_interval: config.liveness.heartbeat_interval,
             heartbeat_timeout: config.liveness.heartbeat_timeout,
@@ -140,6 +143,7 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
         Some(joining) => Some(joining.join(&directory, &database).await?),
         None => None,
     };
+    directory.start_mailer(courier.clone());
     let state = WebState {
         directory,
         store,
@@ -147,6 +151,8 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
         clock,
         kinds,
         sender,
+        courier,
+        links,
         settings: Arc::new(WebSettings {
             public_url: config.server.public_url.clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
@@ -161,7 +167,6 @@ async fn build(config: &Config) -> anyhow::Result<Hub> {
             frames: config.limits.frames.map(|rate| (rate.per_second, rate.burst)),
             unacked_frames: config.limits.unacked_frames,
         })),
-        links: crate::kinds::links(config)?,
         ready: Arc::new(AtomicBool::new(false)),
     };
     let keep_events = config.storage.retention.events;
@@ -210,6 +215,7 @@ fn spawn_tasks(hub: &Hub) -> Vec<tokio::task::JoinHandle<()>> {
         }
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
+            directory.wake_mailer();
             if let Err(error) = directory.sweep_channels().await {
                 warn!(%error, "channels could not be swept; trying again");
             }
@@ -259,7 +265,8 @@ async fn drain(hub: Hub, handles: [ServerHandle; 2], grace: Duration) {
         cluster.leave().await;
     }
     state.ready.store(false, Ordering::Release);
-    state.directory.drain(RECONNECT_AFTER_MS, grace).await;
+    let leave = state.directory.drain(RECONNECT_AFTER_MS, grace);
+    tokio::join!(leave, state.directory.stop_mailer(grace));
     let [public, operations] = handles;
     // Sockets were closed above; what is left are requests on their way and idle connections.
     tokio::join!(public.stop(false), operations.stop(false));

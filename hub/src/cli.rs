@@ -36,6 +36,9 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Bring the tables up to date and stop
     Migrate,
+    /// Look at the hub's own mail
+    #[command(subcommand)]
+    Mails(MailsCommand),
     /// Copy a stopped hub on SQLite into an empty PostgreSQL, and print the rows of each table as JSON
     ///
     /// First run `migrate` on the target. The secrets stay encrypted as they are: the hub that opens the copy
@@ -82,6 +85,43 @@ pub(crate) struct DemoArgs {
     pub(crate) agent: Option<PathBuf>,
 }
 
+/// What an operator can see of the hub's own mail.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MailsCommand {
+    /// Print mails as JSON, one a line, the newest first; not what they say
+    List {
+        /// Of this organisation; without it, those that belong to none
+        #[arg(long, value_name = "ORG")]
+        org: Option<OrgId>,
+        /// Only those in this state, such as dead or suppressed
+        #[arg(long, value_parser = parse_state)]
+        state: Option<DeliveryState>,
+        /// At most this many
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        limit: u32,
+    },
+}
+
+/// Addresses that get no mail.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SuppressionsCommand {
+    /// Print them as JSON, one a line
+    List {
+        /// Of this organisation alone
+        #[arg(long, value_name = "ORG")]
+        org: Option<OrgId>,
+    },
+    /// Let an address get mail again
+    Remove {
+        /// The address
+        #[arg(value_name = "ADDRESS", value_parser = parse_email)]
+        address: String,
+        /// Of this organisation; without it, the mail of all
+        #[arg(long, value_name = "ORG")]
+        org: Option<OrgId>,
+    },
+}
+
 /// What an operator can do to organisations.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Admin {
@@ -99,6 +139,9 @@ pub(crate) enum Admin {
         #[arg(long, value_parser = parse_reason)]
         reason: String,
     },
+    /// Addresses that get no mail, because it came back or they unsubscribed
+    #[command(subcommand)]
+    Suppressions(SuppressionsCommand),
     /// Let a suspended organisation work again
     Reactivate {
         /// Its id

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use pulse_actors::ports::MailStore;
 use pulse_protocol::api::ChannelKind;
 use pulse_store::seal::SecretKey;
 use pulse_web::links::Links;
@@ -29,10 +30,14 @@ use crate::config::{Config, MailWay};
 /// # Errors
 ///
 /// Returns an error if the secret key or the system's certificates cannot be read.
-pub(crate) fn all(config: &Config, egress: &Egress) -> anyhow::Result<Kinds> {
+pub(crate) fn all(
+    config: &Config,
+    egress: &Egress,
+    mails: Arc<dyn MailStore>,
+) -> anyhow::Result<Kinds> {
     let http = Http::new(egress.clone(), TIMEOUT)?;
     let links = links(config)?;
-    let email = Email::new(mail(config)?, letterhead(config)?, links.clone());
+    let email = Email::new(mail(config)?, letterhead(config)?, links.clone()).heeding(mails);
     Ok(Kinds::default()
         .with(ChannelKind::Webhook, Arc::new(WebhookSender::new(http.clone())))
         .with(ChannelKind::Email, Arc::new(email))

@@ -10,6 +10,7 @@ mod database;
 mod deliveries;
 mod demo;
 mod kinds;
+mod mails;
 mod metrics;
 mod telemetry;
 
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(writeln!(std::io::stderr(), "the configuration is good")?)
         }
         Command::Config => Ok(write!(std::io::stdout(), "{}", config()?.to_toml()?)?),
+        Command::Mails(command) => block_on(mails::run(config()?, command)),
         Command::Admin(command) => block_on(admin::run(config()?, command)),
         Command::Deliveries(command) => block_on(deliveries::run(config()?, command)),
     }

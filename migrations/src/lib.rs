@@ -10,6 +10,7 @@ mod deliveries;
 mod fleet;
 mod journal;
 mod lanes;
+mod mail;
 mod notifications;
 mod shape;
 
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(deliveries::Migration),
             Box::new(cluster::Migration),
             Box::new(notifications::Migration),
+            Box::new(mail::Migration),
             Box::new(lanes::Migration),
         ]
     }

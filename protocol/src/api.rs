@@ -1,5 +1,6 @@
 //! Bodies of the REST interface, the same in a dashboard's `snapshot`.
 
+mod mail;
 mod notify;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use crate::ids::{
 use crate::status::{AgentState, CheckKind, DeviceStatus, Platform, words};
 use crate::time::Timestamp;
 
+pub use mail::*;
 pub use notify::*;
 
 words! {

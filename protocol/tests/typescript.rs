@@ -9,8 +9,8 @@ use std::path::Path;
 
 use pulse_protocol::agent::{AgentFrame, HubFrame};
 use pulse_protocol::api::{
-    AgentCreated, Alert, ApiToken, ChannelCreated, Command, Delivery, MaintenanceWindow, Me, Page,
-    Preview, Rule, Usage,
+    AgentCreated, Alert, ApiToken, ChannelCreated, Command, Delivery, Mail, MailDelivery,
+    MaintenanceWindow, Me, Page, Preview, Rule, Usage,
 };
 use pulse_protocol::dashboard::{DashboardFrame, ViewerFrame};
 use pulse_protocol::event::{Event, EventBody};
@@ -54,6 +54,8 @@ fn generate() -> String {
     all.visit::<Me>();
     all.visit::<AgentCreated>();
     all.visit::<Delivery>();
+    all.visit::<Mail>();
+    all.visit::<MailDelivery>();
     all.visit::<Rule>();
     all.visit::<Alert>();
     all.visit::<ChannelCreated>();

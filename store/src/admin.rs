@@ -1,6 +1,7 @@
 //! What the command line does to accounts and orgs, also beside a live hub.
 
 use pulse_actors::ports::StoreError;
+use pulse_domain::notification::mail::{MailRequest, Welcome};
 use pulse_domain::record::{OrgRecord, SecretHash};
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::{OrgStatus, Plan, Role};
@@ -15,12 +16,15 @@ use sea_orm::{
 use crate::Database;
 use crate::entity::{Row, api_token, head, member, org, session, user};
 use crate::error::failed;
+use crate::mails;
 use crate::record::Record;
 
 /// What the token of a bootstrap is called.
 const TOKEN_NAME: &str = "bootstrap";
 /// Names the advisory lock under which one process at a time bootstraps; any fixed number will do.
 const BOOTSTRAP_LOCK: i64 = 0x7075_6c73_6502;
+/// How long an org may try.
+const TRIAL_DAYS: u32 = 14;
 /// Longest slug without its suffix.
 const SLUG_CHARS_MAX: usize = 40;
 
@@ -150,7 +154,7 @@ async fn ensure_user(
         return Ok((UserId::from_uuid(found.id), false));
     }
     let user_id = UserId::new();
-    let name = email.split('@').next().unwrap_or(&email).to_owned();
+    let name = name_of(&email);
     let row = user::Model {
         id: user_id.uuid(),
         email,
@@ -211,7 +215,30 @@ async fn create_org(
         role: Role::Owner.as_str().to_owned(),
     };
     insert(transaction, owner).await.map_err(failed)?;
+    welcome(store, transaction, id, wanted).await?;
     Ok(id)
+}
+
+/// The creator's welcome is written with the org. A hub that has no way to send mail shows so.
+async fn welcome(
+    store: &Database,
+    transaction: &DatabaseTransaction,
+    org_id: OrgId,
+    wanted: &Bootstrap<'_>,
+) -> Result<(), StoreError> {
+    let welcome = Welcome {
+        name: name_of(wanted.email),
+        org_name: wanted.org_name.trim().to_owned(),
+        trial_days: (wanted.plan == Plan::Trial).then_some(TRIAL_DAYS),
+    };
+    let request = MailRequest::to_addresses(welcome, vec![wanted.email.to_owned()], wanted.now);
+    mails::call_for(transaction, &store.sealer, org_id, &request).await.map(drop)
+}
+
+/// What a person is called until they say otherwise.
+fn name_of(email: &str) -> String {
+    let email = email.trim().to_lowercase();
+    email.split('@').next().unwrap_or(&email).to_owned()
 }
 
 async fn replace_password(

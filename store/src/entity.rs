@@ -280,6 +280,30 @@ tables! {
         next_change_at: Option<i64>,
         created_at: i64,
     }
+    /// Mails of the product; `params` is sealed. `next_attempt_at` is set until the mail has ended.
+    mail = "mails" {
+        key { org_id: Uuid, id: Uuid }
+        template: String,
+        key: String,
+        recipient: String,
+        params: String,
+        state: String,
+        suppressed_by: Option<String>,
+        tries: i64,
+        next_attempt_at: Option<i64>,
+        expires_at: i64,
+        created_at: i64,
+        ended_at: Option<i64>,
+        status: Option<i64>,
+        error: Option<String>,
+        claimed_by: Option<Uuid>,
+        claimed_until: Option<i64>,
+    }
+    /// Addresses that get no mail.
+    suppression = "mail_suppressions" {
+        key { org_id: Uuid, address: String, reason: String }
+        created_at: i64,
+    }
     /// Who claimed each shard last.
     shard = "shards" {
         key { shard: i32 }

@@ -4,6 +4,7 @@ mod alert;
 mod delivery;
 mod device;
 mod fleet;
+mod mail;
 mod org;
 mod work;
 
@@ -19,6 +20,7 @@ use crate::error::{UnknownWord, corrupt};
 use crate::seal::Sealer;
 
 pub(crate) use delivery::{attempt_row, delivery_view, read_attempt};
+pub(crate) use mail::mail_view;
 pub(crate) use org::{org_status, read_event};
 pub(crate) use work::command_view;
 

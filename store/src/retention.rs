@@ -12,7 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::Database;
-use crate::entity::{alert, api_token, attempt, delivery, event, head, session};
+use crate::entity::{alert, api_token, attempt, delivery, event, head, mail, session};
 use crate::error::failed;
 
 /// Between two batches: time for commits that wait for the same lock.
@@ -25,6 +25,8 @@ pub struct Pruned {
     pub events: u64,
     /// Deliveries of such events.
     pub deliveries: u64,
+    /// Mails that ended as long ago.
+    pub mails: u64,
     /// Sessions that had ended.
     pub sessions: u64,
     /// API tokens that had ended.
@@ -40,7 +42,7 @@ pub struct Pruned {
 pub struct Retention {
     /// The database.
     pub database: Database,
-    /// How long events are kept, and with them their deliveries.
+    /// How long events are kept, and with them their deliveries; and mails that have ended.
     pub keep_events: Duration,
     /// Rows in one transaction, at least 1.
     pub batch: u32,
@@ -66,6 +68,7 @@ impl Retention {
             pruned.events += of_org.events;
             pruned.deliveries += of_org.deliveries;
         }
+        pruned.mails = self.prune_mails(now - self.keep_events).await?;
         Ok(pruned)
     }
 
@@ -104,6 +107,44 @@ impl Retention {
         let deliveries = prune_deliveries(&transaction, org, batch).await?;
         transaction.commit().await?;
         Ok(Pruned { events, deliveries, ..Pruned::default() })
+    }
+
+    /// Deletes mails that ended before `older_than`, with their attempts.
+    async fn prune_mails(&self, older_than: Timestamp) -> Result<u64, StoreError> {
+        let batch = u64::from(self.batch.max(1));
+        let mut pruned = 0;
+        loop {
+            let deleted = self.prune_mail_batch(older_than, batch).await.map_err(failed)?;
+            pruned += deleted;
+            if deleted < batch {
+                return Ok(pruned);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn prune_mail_batch(&self, older_than: Timestamp, batch: u64) -> Result<u64, DbErr> {
+        let transaction = self.database.begin_write().await?;
+        let old: Vec<(Uuid, Uuid)> = mail::Entity::find()
+            .filter(mail::Column::EndedAt.lt(older_than.unix_ms()))
+            .order_by_asc(mail::Column::EndedAt)
+            .limit(batch)
+            .select_only()
+            .column(mail::Column::OrgId)
+            .column(mail::Column::Id)
+            .into_tuple()
+            .all(&transaction)
+            .await?;
+        for (org, id) in &old {
+            attempt::Entity::delete_many()
+                .filter(attempt::Column::OrgId.eq(*org))
+                .filter(attempt::Column::DeliveryId.eq(*id))
+                .exec(&transaction)
+                .await?;
+            mail::Entity::delete_by_id((*org, *id)).exec(&transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(old.len() as u64)
     }
 
     async fn prune_logins(&self, now: Timestamp) -> Result<Pruned, DbErr> {

@@ -22,6 +22,7 @@ mod events;
 mod headers;
 mod health;
 pub mod links;
+pub mod mail;
 pub mod metrics;
 mod orgs;
 pub mod outbound;
@@ -38,6 +39,7 @@ mod segments;
 pub mod server;
 pub mod socket;
 pub mod tenant;
+mod unsubscribe;
 mod windows;
 
 use std::sync::Arc;
@@ -47,6 +49,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use ipnet::IpNet;
 use pulse_actors::directory::Directory;
+use pulse_actors::mailer::Courier;
 use pulse_actors::ports::{Accounts, Clock, OrgStore, Sender};
 use url::Url;
 
@@ -94,6 +97,10 @@ pub struct WebState {
     pub kinds: Kinds,
     /// Carries test messages.
     pub sender: Arc<dyn Sender>,
+    /// Tries mails, and knows where their rows are.
+    pub courier: Courier,
+    /// Links that act without a sign-in.
+    pub links: Links,
     /// What the configuration says.
     pub settings: Arc<WebSettings>,
     /// What is counted.
@@ -104,8 +111,6 @@ pub struct WebState {
     pub passwords: Arc<Passwords>,
     /// How much agents may ask of their sockets.
     pub limits: Arc<Limits>,
-    /// Links that act without a sign-in.
-    pub links: Links,
     /// Whether the hub may take traffic; set once it has started, cleared when it drains.
     pub ready: Arc<AtomicBool>,
 }

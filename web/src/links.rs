@@ -59,6 +59,23 @@ impl Links {
         self.public_url.as_str().trim_end_matches('/')
     }
 
+    /// The host by which people reach the hub.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.public_url.host_str().unwrap_or("localhost")
+    }
+
+    /// A page below the hub's address. A segment may hold anything: it stays one segment.
+    #[must_use]
+    pub fn page(&self, segments: &[&str]) -> String {
+        let mut url = self.public_url.clone();
+        // Fails only for addresses that cannot have a path, which no public URL is.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url.into()
+    }
+
     /// Where an org's page is.
     #[must_use]
     pub fn org(&self, org_id: OrgId) -> String {

@@ -9,7 +9,7 @@ use pulse_protocol::problem::ProblemCode;
 use crate::error::ApiError;
 use crate::{
     acknowledge, agents, alerts, auth, billing, channels, commands, deliveries, devices, events,
-    health, metrics, orgs, pages, rules, scans, segments, socket, windows,
+    health, mail, metrics, orgs, pages, rules, scans, segments, socket, unsubscribe, windows,
 };
 
 macro_rules! url_map {
@@ -63,6 +63,8 @@ url_map! {
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}" { GET deliveries::show }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}/replay" { POST deliveries::replay }
     "/api/v1/orgs/{org_id}/deliveries/{delivery_id}/discard" { POST deliveries::discard }
+    "/api/v1/orgs/{org_id}/mails" { GET mail::list }
+    "/api/v1/orgs/{org_id}/mails/{delivery_id}/replay" { POST mail::replay }
     "/api/v1/orgs/{org_id}/events" { GET events::list }
 }
 
@@ -76,6 +78,12 @@ pub(crate) fn public(cfg: &mut ServiceConfig) {
         web::resource("/acknowledge/{token}")
             .route(web::route().guard(takes(Method::GET)).to(acknowledge::show))
             .route(web::post().to(acknowledge::acknowledge))
+            .default_service(web::to(|| refuse_method("GET, POST".to_owned()))),
+    );
+    cfg.service(
+        web::resource("/unsubscribe/{token}")
+            .route(web::route().guard(takes(Method::GET)).to(unsubscribe::ask))
+            .route(web::post().to(unsubscribe::confirm))
             .default_service(web::to(|| refuse_method("GET, POST".to_owned()))),
     );
     cfg.service(

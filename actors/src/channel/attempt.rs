@@ -12,7 +12,7 @@ use pulse_protocol::dashboard::EphemeralName;
 use pulse_protocol::ids::{ChannelId, OrgId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug, info_span, warn};
 
 use super::Ports;
 use super::lanes::{Lane, Work};
@@ -113,7 +113,18 @@ impl Carrier {
             // It was opened while this one waited for its turn.
             return Ok(After::Changed);
         }
-        self.send(&channel, due).await
+        let held = self.ports.sender.held_back(&channel, self.org_id, &due.delivery.content);
+        match held.await {
+            Ok(None) => self.send(&channel, due).await,
+            Ok(Some(why)) => {
+                self.give_up(vec![due.delivery], GiveUp::Held(why)).await?;
+                Ok(After::Settled)
+            }
+            Err(error) => {
+                warn!(%error, "whether a recipient wants mail could not be read; looking again");
+                Err(NotStored)
+            }
+        }
     }
 
     async fn send(&self, channel: &ChannelRecord, due: DueDelivery) -> Result<After, NotStored> {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pulse_domain::record::{ChannelRecord, Content, JournalEvent};
 use pulse_protocol::Timestamp;
-use pulse_protocol::api::AttemptOutcome;
+use pulse_protocol::api::{AttemptOutcome, Suppression};
 use pulse_protocol::ids::{DeliveryId, OrgId};
+
+use super::store::StoreError;
 
 /// One message on its way.
 #[derive(Clone, Debug)]
@@ -112,4 +114,18 @@ impl Verdict {
 pub trait Sender: Send + Sync {
     /// Makes one attempt.
     async fn send(&self, channel: &ChannelRecord, message: &Message) -> Verdict;
+
+    /// Why a message of this org is not to be tried at all; none for most.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if that cannot be told now.
+    async fn held_back(
+        &self,
+        _: &ChannelRecord,
+        _: OrgId,
+        _: &Content,
+    ) -> Result<Option<Suppression>, StoreError> {
+        Ok(None)
+    }
 }

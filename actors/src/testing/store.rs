@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use pulse_domain::notification::mail::MailRequest;
 use pulse_domain::record::{
     Batch, ChannelRecord, DeliveryRecord, JournalEvent, OrgImage, OrgRecord, Write,
 };
@@ -31,6 +32,7 @@ struct Tables {
     events: Vec<JournalEvent>,
     deliveries: BTreeMap<DeliveryId, DeliveryRecord>,
     attempts: HashMap<DeliveryId, Vec<Attempt>>,
+    mails: Vec<MailRequest>,
 }
 
 impl MemoryStore {
@@ -58,8 +60,13 @@ impl MemoryStore {
             alerts: vec![],
             windows: vec![],
         };
-        let tables =
-            Tables { events: vec![], deliveries: BTreeMap::new(), attempts: HashMap::new(), image };
+        let tables = Tables {
+            events: vec![],
+            deliveries: BTreeMap::new(),
+            attempts: HashMap::new(),
+            mails: vec![],
+            image,
+        };
         self.orgs.lock().insert(tables.image.org.id, tables);
     }
 
@@ -120,6 +127,12 @@ impl MemoryStore {
             let tries = |id| tables.attempts.get(id).map_or(0, Vec::len);
             tables.deliveries.iter().map(|(id, record)| (record.clone(), tries(id))).collect()
         })
+    }
+
+    /// Mails that the org called for, oldest first.
+    #[must_use]
+    pub fn mail_requests(&self, org_id: OrgId) -> Vec<MailRequest> {
+        self.read(org_id, |tables| tables.mails.clone())
     }
 
     /// Writes a batch whole, or refuses it.
@@ -215,6 +228,7 @@ impl Tables {
             Write::WindowRemoved(id) => image.windows.retain(|row| row.id != id),
             Write::Delivery(row) => drop(self.deliveries.insert(row.id, row)),
             Write::Attempt(id, attempt) => self.attempts.entry(id).or_default().push(attempt),
+            Write::Mail(request) => self.mails.push(*request),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What becomes of deliveries: attempts, those that are given up, and what people do with them.
 
-use pulse_protocol::api::{AttemptOutcome, ChannelHealth, DeliveryState};
+use pulse_protocol::api::{AttemptOutcome, ChannelHealth, DeliveryState, Suppression};
 
 use super::step::Step;
 use super::{Attempted, Effect, GiveUp, GivenUp};
@@ -32,7 +32,12 @@ impl Step<'_> {
             let before = Condition::of(&record);
             let now = before.after_attempt(&attempt, retry_after, jitter, self.now);
             let reason = reason(before, now, attempt.outcome, attempt.error);
-            self.channel_condition(record, now, reason);
+            let channel_id = record.id;
+            self.channel_condition(record, now, reason.clone());
+            let tried = self.org.channels.get(&channel_id).cloned();
+            if let Some(channel) = tried.filter(|_| attempt.outcome != AttemptOutcome::Accepted) {
+                self.tell_of_failing_channel(&channel, reason.as_deref());
+            }
         }
     }
 
@@ -49,6 +54,10 @@ impl Step<'_> {
                 }
                 GiveUp::ChannelOff if channel.is_some_and(is_off) => {
                     (DeliveryState::Dead, "the channel is disabled")
+                }
+                GiveUp::Held(why) => {
+                    delivery.content.suppressed_by = Some(why);
+                    (DeliveryState::Suppressed, held_words(why))
                 }
                 GiveUp::RuleOff if !self.org.applies(delivery.rule_id) => {
                     (DeliveryState::Discarded, "its rule is disabled or was removed")
@@ -107,6 +116,19 @@ impl Step<'_> {
         let delivery_id = record.id;
         self.delivery_changed(record, None);
         Ok(Reply::Delivery(delivery_id))
+    }
+}
+
+/// What is said of a delivery that is held back.
+const fn held_words(why: Suppression) -> &'static str {
+    match why {
+        Suppression::Recipient => "the recipient unsubscribed, or an earlier mail came back",
+        Suppression::MailNotConfigured => "this hub has no way to send mail",
+        Suppression::Cooldown
+        | Suppression::Flapping
+        | Suppression::Maintenance
+        | Suppression::QuietHours
+        | Suppression::NotTold => "the rule held it back",
     }
 }
 

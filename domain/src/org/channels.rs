@@ -126,6 +126,10 @@ impl Step<'_> {
         }
         let channel_id = record.id;
         record.breaker = now.breaker;
+        // A person who switches a channel off changes its settings; this is the hub's doing.
+        if now.health == ChannelHealth::Disabled && before.health != now.health {
+            self.tell_of_disabled_channel(&record, reason.as_deref());
+        }
         self.org.channels.insert(channel_id, record.clone());
         if before.shown() != now.shown() {
             record.health = now.health;

@@ -15,7 +15,7 @@ use pulse_protocol::agent::{
 };
 use pulse_protocol::api::{
     AgentPatch, Attempt, AttemptOutcome, ChannelPatch, DevicePatch, Grouping,
-    MaintenanceWindowPatch, NewCommand, NewRule, OrgPatch, OrgStatus, Plan, RulePatch,
+    MaintenanceWindowPatch, NewCommand, NewRule, OrgPatch, OrgStatus, Plan, RulePatch, Suppression,
 };
 use pulse_protocol::event::EventBody;
 use pulse_protocol::ids::{AgentId, ChannelId, CommandId, DeviceId, RuleId, ScanId, WindowId};
@@ -174,6 +174,7 @@ impl Fleet {
                 Effect::Welcome(..)
                 | Effect::Config(..)
                 | Effect::WakeChannel(_)
+                | Effect::WakeMailer
                 | Effect::Lingers(_) => {}
             }
         }
@@ -377,7 +378,12 @@ impl Fleet {
             Step::Attempt(which, how) => self.attempt(which, how),
             Step::GiveUp(which, how) => {
                 let Some(delivery) = self.waiting(which) else { return };
-                let all = [GiveUp::Superseded, GiveUp::ChannelOff, GiveUp::RuleOff];
+                let all = [
+                    GiveUp::Superseded,
+                    GiveUp::ChannelOff,
+                    GiveUp::RuleOff,
+                    GiveUp::Held(Suppression::Recipient),
+                ];
                 let why = pick(&all, how).unwrap();
                 self.hub.take(Input::GivenUp(vec![GivenUp { delivery, why }]));
             }

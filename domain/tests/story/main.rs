@@ -14,6 +14,7 @@ mod content;
 mod deliveries;
 mod fleet;
 mod hub;
+mod mails;
 mod orders;
 mod probe;
 mod refusals;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pulse_domain::notification::mail::MailRequest;
 use pulse_domain::record::{
     AgentRecord, AlertRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord,
     DeviceStateRecord, OrgImage, OrgRecord, PositionRecord, PresenceRecord, RuleRecord, ScanRecord,
@@ -32,6 +33,7 @@ pub(crate) struct Tables {
     pub(crate) windows: BTreeMap<WindowId, WindowRecord>,
     pub(crate) deliveries: BTreeMap<DeliveryId, DeliveryRecord>,
     pub(crate) attempts: Vec<(DeliveryId, Attempt)>,
+    pub(crate) mails: Vec<MailRequest>,
 }
 
 impl Tables {
@@ -53,6 +55,7 @@ impl Tables {
             windows: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             attempts: Vec::new(),
+            mails: Vec::new(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Tables {
             Write::WindowRemoved(id) => drop(self.windows.remove(&id)),
             Write::Delivery(row) => drop(self.deliveries.insert(row.id, row)),
             Write::Attempt(id, attempt) => self.attempts.push((id, attempt)),
+            Write::Mail(request) => self.mails.push(*request),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::entity::{
     rule, segment,
 };
 use crate::error::failed;
+use crate::mails;
 use crate::record::{Record, attempt_row, stored};
 use crate::rows::{Mode, Statements, chunk};
 use crate::seal::Sealer;
@@ -108,6 +109,9 @@ impl Committer {
         }
         for of_org in plan.alerts_gone.chunk_by(|(one, _), (other, _)| one == other) {
             forget_alerts(transaction, of_org).await?;
+        }
+        for (org_id, request) in &plan.mails {
+            mails::call_for(transaction, &self.sealer, *org_id, request).await?;
         }
         Ok(())
     }

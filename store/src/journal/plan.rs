@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use pulse_actors::cluster::Fence;
 use pulse_actors::ports::Submission;
+use pulse_domain::notification::mail::MailRequest;
 use pulse_domain::record::{
     AgentRecord, AlertRecord, ChannelRecord, CommandRecord, DeliveryRecord, DeviceRecord,
     DeviceStateRecord, JournalEvent, OrgRecord, PositionRecord, PresenceRecord, RuleRecord,
@@ -141,6 +142,7 @@ pub(super) struct Plan<'a> {
     /// Alerts to delete after all else. They go all the time, and one that went is never written again, so they need no
     /// steps of their own.
     pub(super) alerts_gone: Vec<(OrgId, AlertId)>,
+    pub(super) mails: Vec<(OrgId, &'a MailRequest)>,
 }
 
 impl<'a> Plan<'a> {
@@ -177,7 +179,8 @@ impl<'a> Plan<'a> {
             Step::Upsert(upserts) => upserts.rows(),
             Step::Remove(..) => 1,
         });
-        self.events.len() + steps.sum::<usize>() + self.alerts_gone.len()
+        let others = self.mails.len() + self.alerts_gone.len();
+        self.events.len() + steps.sum::<usize>() + others
     }
 
     fn sort(&mut self) {
@@ -218,6 +221,7 @@ impl<'a> Plan<'a> {
             Write::Attempt(delivery_id, attempt) => {
                 self.upserts().attempts.push((org_id, *delivery_id, attempt));
             }
+            Write::Mail(request) => self.mails.push((org_id, request)),
         }
     }
 

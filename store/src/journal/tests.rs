@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::Options;
 use crate::admin::{Bootstrap, bootstrap};
+use crate::seal::SecretKey;
 
 struct Ear(UnboundedSender<Result<u64, bool>>);
 
@@ -65,7 +66,8 @@ async fn new_org(store: &Database, name: &str, token: u8) -> OrgId {
 async fn a_full_disk_fails_the_whole_group_and_the_next_one_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("pulse.db").display());
-    let store = Database::connect(&url, Options::default()).await.unwrap();
+    let options = Options { keys: vec![SecretKey::new(&[1; 32])], ..Options::default() };
+    let store = Database::connect(&url, options).await.unwrap();
     store.migrate().await.unwrap();
     let (red, blue) = (new_org(&store, "Red", 1).await, new_org(&store, "Blue", 2).await);
     // SQLite raises a limit below the present size to that size: no page can be added.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pulse_actors::ports::{DeliveryFilter, OrgStore};
+use pulse_actors::ports::{DeliveryFilter, MailFilter, MailStore, OrgStore};
 use pulse_domain::record::Write;
 use pulse_protocol::api::{Attempt, AttemptOutcome};
 use pulse_protocol::ids::{ChannelId, OrgId};
@@ -92,6 +92,13 @@ async fn everything(store: &Database, org_id: OrgId) -> BTreeMap<&'static str, V
     for delivery in &deliveries {
         attempts.push(store.delivery(org_id, delivery.id).await.unwrap());
     }
+    let mails = store.mails(org_id, MailFilter::default(), 100).await.unwrap();
+    let mut said = Vec::new();
+    for mail in &mails {
+        said.push(store.mail(org_id, mail.id).await.unwrap().unwrap().0.params);
+    }
+    all.insert("mails", texts(&mails));
+    all.insert("what mails say", texts(&said));
     all.insert("deliveries", texts(&deliveries));
     all.insert("attempts", texts(&attempts));
     all

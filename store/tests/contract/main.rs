@@ -13,6 +13,7 @@ mod faults;
 mod image;
 mod journal;
 mod kit;
+mod mails;
 mod reads;
 mod retention;
 mod samples;
@@ -81,7 +82,18 @@ promises! {
         an_ended_delivery_is_due_no_more
         what_is_due_comes_with_what_waits_of_its_resource
         deliveries_are_found_by_everything_they_are_listed_with;
+    mails:
+        of_one_key_each_address_gets_one_mail
+        a_mail_for_members_is_written_with_its_cause_one_row_for_each
+        an_org_is_welcomed_in_the_transaction_that_makes_it
+        what_a_mail_says_is_sealed_and_what_it_is_can_be_listed
+        two_who_claim_at_once_share_no_mail
+        a_mail_is_taken_over_when_its_claim_has_ended_and_the_late_one_changes_nothing
+        a_refused_address_is_suppressed_for_its_org_alone
+        a_replayed_mail_is_due_again_and_one_that_changed_is_left
+        a_strict_mail_is_held_until_it_ends_or_its_sender_fell;
     retention:
+        ended_mails_go_and_unfinished_ones_stay
         old_events_go_and_the_newest_stays
         an_unfinished_delivery_keeps_its_event_and_what_follows
         an_alert_that_is_still_to_be_told_keeps_its_event

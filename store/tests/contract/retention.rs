@@ -1,15 +1,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulse_actors::ports::{Accounts, DeliveryFilter, OrgStore, SessionLogin};
+use pulse_actors::ports::{
+    Accounts, DeliveryFilter, MailFilter, MailStore, OrgStore, SessionLogin, SettledMail,
+};
 use pulse_domain::notification::board::Tracked;
 use pulse_domain::record::Write;
-use pulse_protocol::api::{Attempt, AttemptOutcome, DeliveryState};
+use pulse_protocol::api::{Attempt, AttemptOutcome, DeliveryState, MailTemplate};
 use pulse_protocol::ids::{ChannelId, SessionId};
 use pulse_store::{Database, Pruned, Retention};
 
 use crate::accounts::owner;
 use crate::kit::*;
+use crate::mails::reset;
 use crate::samples::{Draw, alert, delivery};
 
 fn retention(store: &Database, batch: u32) -> Retention {
@@ -118,4 +121,37 @@ pub(crate) async fn ended_logins_go(db: Arc<Fresh>) {
     let pruned = retention(&store, 10).run_once(at(100)).await.unwrap();
     assert_eq!((pruned.sessions, pruned.tokens), (1, 0));
     assert!(store.session(&hash("long"), at(100)).await.unwrap().is_some());
+}
+
+pub(crate) async fn ended_mails_go_and_unfinished_ones_stay(db: Arc<Fresh>) {
+    let store = db.store().await;
+    // Its welcome has not ended.
+    let org_id = org(&store).await;
+    for nth in 0..3 {
+        let request = reset(&nth.to_string(), "a@example.org", at(2_000));
+        store.enqueue(org_id, &request).await.unwrap();
+    }
+    for claimed in store.claim_due(at(2_000), Duration::from_secs(120), 10).await.unwrap() {
+        let attempt = Attempt {
+            at: at(3_000),
+            duration_ms: 1,
+            outcome: AttemptOutcome::Retry,
+            status: None,
+            answer: None,
+            error: None,
+        };
+        let mail = match claimed.mail.template {
+            MailTemplate::PasswordReset => claimed.mail.given_up(at(3_000)),
+            _ => claimed.mail,
+        };
+        let settled = SettledMail { mail, attempt: Some(attempt), suppress: None };
+        assert!(store.settle(&claimed.claim, &settled).await.unwrap());
+    }
+    let retention = retention(&store, 2);
+    assert_eq!(retention.run_once(at(3_000)).await.unwrap().mails, 0);
+    assert_eq!(retention.run_once(at(3_001)).await.unwrap().mails, 3);
+    let left = store.mails(org_id, MailFilter::default(), 10).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!((left[0].template, left[0].attempts.len()), (MailTemplate::Welcome, 1));
+    assert_eq!(retention.run_once(at(9_000_000)).await.unwrap(), Pruned::default());
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lettre::Address;
 use lettre::message::Mailbox;
-use pulse_actors::ports::{Message, Verdict};
-use pulse_domain::record::ChannelRecord;
-use pulse_protocol::api::AttemptOutcome;
+use pulse_actors::ports::{MailStore, Message, StoreError, SuppressedAddress, Verdict};
+use pulse_domain::record::{ChannelRecord, Content};
+use pulse_protocol::api::{AttemptOutcome, Suppression, SuppressionReason};
+use pulse_protocol::ids::OrgId;
 use pulse_protocol::problem::FieldError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::config::{json, read};
 use super::http::{Fault, stored_config};
@@ -50,13 +52,34 @@ pub struct Email {
     transport: Arc<dyn MailTransport>,
     letterhead: Letterhead,
     links: Links,
+    suppressions: Option<Arc<dyn MailStore>>,
 }
 
 impl Email {
     /// Sends over this transport.
     #[must_use]
     pub fn new(transport: Arc<dyn MailTransport>, letterhead: Letterhead, links: Links) -> Self {
-        Self { transport, letterhead, links }
+        Self { transport, letterhead, links, suppressions: None }
+    }
+
+    /// The same, but who wants no mail gets none, and an address that a mail server says does not exist is noted.
+    #[must_use]
+    pub fn heeding(self, suppressions: Arc<dyn MailStore>) -> Self {
+        Self { suppressions: Some(suppressions), ..self }
+    }
+
+    /// Notes an address that does not exist.
+    async fn bounced(&self, message: &Message, recipient: &str) {
+        let Some(suppressions) = &self.suppressions else { return };
+        let suppressed = SuppressedAddress {
+            org_id: message.org_id,
+            address: recipient.to_owned(),
+            reason: SuppressionReason::Bounce,
+            created_at: message.at,
+        };
+        if let Err(error) = suppressions.suppress(&suppressed).await {
+            warn!(%error, org.id = %message.org_id, "an address that does not exist could not be noted");
+        }
     }
 
     /// A delivery has one recipient. A test has none of its own, and goes to all of them.
@@ -69,7 +92,11 @@ impl Email {
         };
         let mut verdict = Verdict::permanent(None, "the channel has no recipient");
         for recipient in &recipients {
-            verdict = self.transport.send(&self.mail(message, recipient)?).await.verdict;
+            let told = self.transport.send(&self.mail(message, recipient)?).await;
+            if told.suppress {
+                self.bounced(message, recipient).await;
+            }
+            verdict = told.verdict;
             if verdict.outcome != AttemptOutcome::Accepted {
                 break;
             }
@@ -127,6 +154,21 @@ impl Kind for Email {
             Ok(Err(fault)) => fault.into_verdict(),
             Err(_) => Verdict::retry(None, "the mails were not all sent in time").ours(),
         }
+    }
+
+    async fn held_back(
+        &self,
+        org_id: OrgId,
+        content: &Content,
+    ) -> Result<Option<Suppression>, StoreError> {
+        if !self.transport.is_configured() {
+            return Ok(Some(Suppression::MailNotConfigured));
+        }
+        let (Some(suppressions), Some(recipient)) = (&self.suppressions, &content.recipient) else {
+            return Ok(None);
+        };
+        let why = suppressions.suppression(org_id, recipient).await?;
+        Ok(why.map(|_| Suppression::Recipient))
     }
 }
 

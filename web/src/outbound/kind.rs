@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pulse_actors::ports::{Message, Sender, Verdict};
-use pulse_domain::record::ChannelRecord;
-use pulse_protocol::api::ChannelKind;
+use pulse_actors::ports::{Message, Sender, StoreError, Verdict};
+use pulse_domain::record::{ChannelRecord, Content};
+use pulse_protocol::api::{ChannelKind, Suppression};
+use pulse_protocol::ids::OrgId;
 use pulse_protocol::problem::FieldError;
 use serde_json::Value;
 
@@ -32,6 +33,15 @@ pub trait Kind: Send + Sync {
 
     /// Makes one attempt, bounded in time.
     async fn send(&self, channel: &ChannelRecord, message: &Message) -> Verdict;
+
+    /// Why a message of this org is not to be tried at all; none for most.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if that cannot be told now.
+    async fn held_back(&self, _: OrgId, _: &Content) -> Result<Option<Suppression>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// All kinds of channels.
@@ -74,6 +84,18 @@ impl Sender for Kinds {
         match self.0.get(&channel.kind) {
             Some(kind) => kind.send(channel, message).await,
             None => Verdict::permanent(None, unknown(channel.kind)).ours(),
+        }
+    }
+
+    async fn held_back(
+        &self,
+        channel: &ChannelRecord,
+        org_id: OrgId,
+        content: &Content,
+    ) -> Result<Option<Suppression>, StoreError> {
+        match self.0.get(&channel.kind) {
+            Some(kind) => kind.held_back(org_id, content).await,
+            None => Ok(None),
         }
     }
 }

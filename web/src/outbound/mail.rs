@@ -1,5 +1,6 @@
 //! Mail: what a message looks like, and how it reaches the next mail server.
 
+pub mod account;
 mod message;
 pub mod none;
 pub mod resend;

@@ -2,8 +2,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pulse_actors::ports::Verdict;
-use pulse_protocol::api::{AttemptOutcome, ChannelKind, Reason};
+use pulse_actors::ports::{MailStore, SuppressedAddress, Verdict};
+use pulse_actors::testing::MemoryMails;
+use pulse_domain::record::Content;
+use pulse_protocol::Timestamp;
+use pulse_protocol::api::{AttemptOutcome, ChannelKind, Reason, Suppression, SuppressionReason};
+use pulse_protocol::ids::OrgId;
 use pulse_web::outbound::email::{Email, Letterhead};
 use pulse_web::outbound::kind::Kind;
 use pulse_web::outbound::mail::none::NoMail;
@@ -109,4 +113,28 @@ fn recipients_are_checked() {
     );
     let many: Vec<String> = (0..21).map(|n| format!("a{n}@example.com")).collect();
     assert_eq!(faults(json!(many)), ["config.recipients too_long"]);
+}
+
+/// A recipient who unsubscribed is told of nothing, and that is no fault of the channel.
+#[actix_web::test]
+async fn who_unsubscribed_or_does_not_exist_is_not_written_to() {
+    let mails = MemoryMails::new();
+    let outbox = Arc::new(Outbox::default());
+    let kind = email(outbox).heeding(mails.clone());
+    let asked = OrgId::new();
+    let mut content = Content::about(Reason::Alert, "Router");
+    content.recipient = Some("A@example.com".to_owned());
+    assert_eq!(kind.held_back(asked, &content).await.unwrap(), None);
+    for (org_id, held) in [(OrgId::new(), None), (asked, Some(Suppression::Recipient))] {
+        let unsubscribed = SuppressedAddress {
+            org_id,
+            address: "a@example.com".to_owned(),
+            reason: SuppressionReason::Unsubscribed,
+            created_at: Timestamp::from_unix_ms(1),
+        };
+        mails.suppress(&unsubscribed).await.unwrap();
+        assert_eq!(kind.held_back(asked, &content).await.unwrap(), held);
+    }
+    let without = email(Arc::new(NoMail)).held_back(asked, &content).await.unwrap();
+    assert_eq!(without, Some(Suppression::MailNotConfigured));
 }

@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod auth;
+mod mails;
 mod operations;
 mod reads;
 mod resources;

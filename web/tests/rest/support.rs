@@ -14,10 +14,12 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use pulse_actors::directory::{Directory, DirectoryPorts};
+use pulse_actors::mailer::Courier;
 use pulse_actors::ports::{
     Accounts, AgentLogin, Clock, DeliveryFilter, DuePage, Journal, Message, OrgStore, Sender,
     SessionLogin, StoreError, Submission, TokenLogin, Verdict,
 };
+use pulse_actors::testing::{MemoryMails, ScriptedMailSender};
 use pulse_domain::org::Liveness;
 use pulse_domain::record::{
     AgentRecord, AlertRecord, ChannelRecord, CommandRecord, DeliveryRecord, JournalEvent, OrgImage,
@@ -404,6 +406,8 @@ impl Sender for TestSender {
 pub(crate) struct Hub {
     pub(crate) accounts: Arc<TestAccounts>,
     pub(crate) store: Arc<TestStore>,
+    pub(crate) mails: Arc<MemoryMails>,
+    pub(crate) links: Links,
     pub(crate) sender: Arc<TestSender>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) ready: Arc<AtomicBool>,
@@ -431,12 +435,13 @@ impl Hub {
             WebhookSender::new(Http::new(Egress::default(), Duration::from_secs(1)).unwrap());
         let kinds = Kinds::default().with(ChannelKind::Webhook, Arc::new(webhook));
         let registry = Registry::new();
+        let actors = pulse_actors::metrics::Metrics::register(&registry).unwrap();
         let homes = DirectoryPorts {
             clock: clock.clone(),
             journal: Arc::new(TestJournal(store.clone())),
             store: store.clone(),
             sender: sender.clone(),
-            metrics: pulse_actors::metrics::Metrics::register(&registry).unwrap(),
+            metrics: actors.clone(),
             liveness: Liveness {
                 heartbeat_interval: Duration::from_secs(5),
                 heartbeat_timeout: Duration::from_secs(12),
@@ -445,6 +450,15 @@ impl Hub {
             jitter: rand::random,
             cluster: None,
         };
+        let (mails, mail_sender) = (MemoryMails::new(), ScriptedMailSender::new());
+        let courier = Courier {
+            clock: clock.clone(),
+            store: mails.clone(),
+            sender: mail_sender.clone(),
+            metrics: actors,
+            jitter: rand::random,
+        };
+        let links = Links::new(public_url.parse().unwrap(), vec![[7; 32]]);
         let state = WebState {
             directory: Directory::new(homes, vec![Arbiter::current()]),
             store: store.clone(),
@@ -452,6 +466,8 @@ impl Hub {
             clock: clock.clone(),
             kinds,
             sender: sender.clone(),
+            courier,
+            links: links.clone(),
             settings: Arc::new(WebSettings {
                 public_url: public_url.parse().unwrap(),
                 trusted_proxies: vec![],
@@ -461,12 +477,12 @@ impl Hub {
             attempts: Arc::new(Attempts::default()),
             passwords: Arc::new(Passwords::default()),
             limits: Arc::new(Limits::new(LimitSettings::default())),
-            links: Links::new(public_url.parse().unwrap(), vec![[7; 32]]),
             ready: ready.clone(),
         };
         let public = serve(state.clone(), configure);
         let operations = serve(state, configure_ops);
-        Self { accounts, store, sender, clock, ready, client: client(), public, operations }
+        let client = client();
+        Self { accounts, store, mails, links, sender, clock, ready, client, public, operations }
     }
 
     /// An org whose owner, admin, editor and viewer are returned by [`Hub::member`].

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
 use prometheus::Registry;
+use pulse_actors::mailer::Courier;
 use pulse_actors::ports::{Accounts, AgentLogin, SessionLogin, StoreError, TokenLogin};
-use pulse_actors::testing::World;
+use pulse_actors::testing::{MemoryMails, ScriptedMailSender, World};
 use pulse_domain::record::SecretHash;
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::{AGENT_SUBPROTOCOL, AgentFrame};
@@ -136,6 +137,13 @@ impl Hub {
         let accounts = Arc::new(TestAccounts::default());
         let ready = Arc::new(AtomicBool::new(true));
         let metrics = Metrics::register(&Registry::new()).unwrap();
+        let courier = Courier {
+            clock: world.clock.clone(),
+            store: MemoryMails::new(),
+            sender: ScriptedMailSender::new(),
+            metrics: world.metrics.clone(),
+            jitter: rand::random,
+        };
         let state = WebState {
             directory: world.directory.clone(),
             store: world.store.clone(),
@@ -143,6 +151,8 @@ impl Hub {
             clock: world.clock.clone(),
             kinds: Kinds::default(),
             sender: Arc::new(Kinds::default()),
+            courier,
+            links: Links::new("https://hub.example".parse().unwrap(), vec![[7; 32]]),
             settings: Arc::new(WebSettings {
                 public_url: "https://hub.example".parse().unwrap(),
                 trusted_proxies: vec![],
@@ -152,7 +162,6 @@ impl Hub {
             attempts: Arc::new(Attempts::default()),
             passwords: Arc::new(Passwords::default()),
             limits: Arc::new(Limits::new(limits)),
-            links: Links::new("http://127.0.0.1".parse().unwrap(), vec![]),
             ready: ready.clone(),
         };
         let address = serve(state);

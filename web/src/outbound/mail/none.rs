@@ -17,4 +17,8 @@ impl MailTransport for NoMail {
     async fn send(&self, _: &OutgoingMail) -> MailVerdict {
         Verdict::permanent(None, NOT_CONFIGURED).ours().into()
     }
+
+    fn is_configured(&self) -> bool {
+        false
+    }
 }

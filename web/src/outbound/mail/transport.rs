@@ -48,4 +48,9 @@ impl From<Verdict> for MailVerdict {
 pub trait MailTransport: Send + Sync {
     /// Makes one attempt.
     async fn send(&self, mail: &OutgoingMail) -> MailVerdict;
+
+    /// Whether there is a way to send mail at all.
+    fn is_configured(&self) -> bool {
+        true
+    }
 }

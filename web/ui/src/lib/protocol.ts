@@ -1397,6 +1397,74 @@ mem_pct: number,
 load1: number, };
 
 /**
+ * One mail to one recipient.
+ */
+export type Mail = { 
+/**
+ * Its id, the same on every attempt.
+ */
+id: string, 
+/**
+ * What it is about.
+ */
+template: MailTemplate, 
+/**
+ * The address it goes to.
+ */
+recipient: string, 
+/**
+ * Where it is in its life.
+ */
+state: DeliveryState, 
+/**
+ * Why it is not sent.
+ */
+suppressed_by?: Suppression, 
+/**
+ * When it was called for.
+ */
+created_at: string, 
+/**
+ * After this it would be pointless, and is not sent any more.
+ */
+expires_at: string, 
+/**
+ * What was tried.
+ */
+attempts: Array<Attempt>, 
+/**
+ * When it is tried next.
+ */
+next_attempt_at?: string, 
+/**
+ * Why it ended without being accepted.
+ */
+error?: string, };
+
+/**
+ * The mail that an answer speaks of: `delivery` in every route that sends one.
+ */
+export type MailDelivery = { 
+/**
+ * The mail.
+ */
+id: string, 
+/**
+ * What became of it so far.
+ */
+state: MailOutcome, };
+
+/**
+ * What became of a mail by the time of an answer.
+ */
+export type MailOutcome = "queued" | "sent" | "failed" | "not_configured" | "suppressed";
+
+/**
+ * What a mail is about.
+ */
+export type MailTemplate = "welcome" | "trial_expiring" | "trial_expired" | "account_suspended" | "subscription_activated" | "subscription_cancelled" | "payment_failed" | "payment_recovered" | "renewal_receipt" | "cancellation_scheduled" | "cancellation_withdrawn" | "plan_changed" | "card_expiring" | "refund_full" | "refund_partial" | "dispute_opened" | "dispute_closed" | "invitation" | "invitation_resent" | "member_added" | "role_changed" | "member_removed" | "admin_invitation" | "admin_granted" | "staff_message" | "quota_warning" | "ticket_created" | "ticket_answered" | "key_rotated" | "new_sign_in" | "email_verification" | "password_reset" | "channel_failing" | "channel_disabled" | "contact_form" | "partner_form";
+
+/**
  * A maintenance window opened or closed.
  */
 export type MaintenanceChanged = { 
