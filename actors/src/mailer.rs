@@ -75,7 +75,7 @@ impl Courier {
         let at = self.clock.now();
         let mail = match mail.unless_pointless(suppressed, at) {
             Ok(mail) => mail,
-            Err(mail) => return Ok(self.told(mail, None, None)),
+            Err(ended) => return Ok(self.told(*ended, None, None)),
         };
         let began = Instant::now();
         let span = info_span!("mail.attempt", mail.id = %mail.id, org.id = %mail.org_id, template = %mail.template, attempt = mail.tries + 1);

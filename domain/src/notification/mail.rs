@@ -187,22 +187,25 @@ pub struct Tried {
 }
 
 impl MailRecord {
-    /// What it becomes if there is nothing to try at `now`: it expired, or its recipient wants none.
-    #[must_use]
+    /// Itself, if there is something to try at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The mail as it ended, when it has expired or its recipient wants none.
     pub fn unless_pointless(
         mut self,
         suppressed: Option<SuppressionReason>,
         now: Timestamp,
-    ) -> Result<Self, Self> {
+    ) -> Result<Self, Box<Self>> {
         if now >= self.expires_at {
             self.end(DeliveryState::Dead, now);
             self.error = Some(EXPIRED.to_owned());
-            return Err(self);
+            return Err(Box::new(self));
         }
         match suppressed.filter(|reason| is_kept_from(self.template, *reason)) {
             Some(reason) => {
                 let why = format!("the recipient is suppressed: {reason}");
-                Err(self.held_back(Suppression::Recipient, why, now))
+                Err(Box::new(self.held_back(Suppression::Recipient, why, now)))
             }
             None => Ok(self),
         }
