@@ -65,7 +65,7 @@ fn unknown() -> Result<HttpResponse, ApiError> {
 }
 
 fn page(status: StatusCode, page: &Page<'_>) -> Result<HttpResponse, ApiError> {
-    let html = page.render().map_err(|error| ApiError::internal(error))?;
+    let html = page.render().map_err(ApiError::internal)?;
     Ok(HttpResponse::build(status)
         .content_type(ContentType::html())
         // The address of this page is all that is needed to act on it.

@@ -454,7 +454,7 @@ impl Hub {
         let courier = Courier {
             clock: clock.clone(),
             store: mails.clone(),
-            sender: mail_sender.clone(),
+            sender: mail_sender,
             metrics: actors,
             jitter: rand::random,
         };
