@@ -30,20 +30,22 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::directory::{AskError, Directory};
 use crate::metrics::Metrics;
-use crate::ports::{Clock, DuePage, OrgStore, Sender};
+use crate::ports::{Clock, DueDelivery, DuePage, OrgStore, Sender};
 use attempt::{After, Carrier, Finished};
 use desk::{Desk, GaveUp, PAGE, Seen};
-use lanes::{Lanes, Touched};
+use lanes::{Lane, Lanes, Touched};
 pub use room::Room;
 
 /// After a fault of the store or the org, look again this late.
 const RETRY_AFTER_FAULT: Duration = Duration::from_secs(2);
 /// A channel with nothing to do rests this long before it stops, so that a burst does not start it again and again.
 const REST: Duration = Duration::from_secs(60);
-/// More is due than could be read, and none of it may start: look again this late.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// The next page is read when no more than this wait.
+/// More is due than was read, and nothing new can be read now: look again this late.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The next page is read when no more lanes than this can start.
 const READ_AHEAD: usize = PAGE as usize / 4;
+/// No more is read while as many wait in memory; those that cannot start yet are forgotten.
+const WAITING_MAX: u32 = 16 * PAGE;
 /// Messages that may wait; a nudge more is none, and who asks for a change more is told to ask again.
 const MAILBOX: usize = 64;
 
@@ -158,8 +160,14 @@ impl ChannelActor {
         // After a fault what is under way comes to an end first: until then it is not known what its outcome is.
         let is_sure = self.known.is_some() || self.lanes.busy() == 0;
         let is_due = self.next_at.is_some_and(|at| at <= self.now());
-        let has_room = self.known.is_none() || self.lanes.waiting() <= READ_AHEAD;
+        let has_room = self.known.is_none() || self.has_room();
         is_sure && (self.nudged || (is_due && has_room))
+    }
+
+    /// Whether more may be read. Lanes that only wait for a retry that lies ahead must not keep out what is due.
+    fn has_room(&self) -> bool {
+        self.lanes.startable(self.now()) <= READ_AHEAD
+            && self.lanes.waiting() < WAITING_MAX as usize
     }
 
     /// Starts what the pace allows; says how long to wait if the next one comes too early.
@@ -172,11 +180,11 @@ impl ChannelActor {
             }
             let early = self.started_at.and_then(|at| interval.checked_sub(at.elapsed()));
             if let Some(wait) = early.filter(|wait| !wait.is_zero()) {
-                return (self.lanes.waiting() > 0).then_some(wait);
+                return (self.lanes.startable(self.now()) > 0).then_some(wait);
             }
             let carrier = carrier.clone();
             let work = self.lanes.next(self.desk.ports.clock.now())?;
-            if work.attempt.is_some() {
+            if work.is_turn {
                 self.started_at = Some(Instant::now());
             }
             let carried = carrier.carry(work).instrument(self.span()).into_actor(self);
@@ -189,25 +197,31 @@ impl ChannelActor {
             touched.extend(self.lanes.under_way_in(&lane));
         }
         match result {
-            Ok(After::Settled) => self.lanes.finish(&lane, None),
+            Ok(After::Settled(again)) => self.come_back(&lane, again),
             Ok(After::Changed) => {
-                self.lanes.finish(&lane, None);
+                self.lanes.finish(&lane, vec![]);
                 self.forget();
                 self.nudged = true;
             }
             Ok(After::Tried { due, channel }) => {
-                let again = due.delivery.next_attempt_at;
-                self.next_at = self.next_at.into_iter().chain(again).min();
-                self.lanes.finish(&lane, again.map(|_| *due));
+                let is_unfinished = due.delivery.next_attempt_at.is_some();
+                self.come_back(&lane, Some(*due).filter(|_| is_unfinished).into_iter().collect());
                 self.learn(&channel);
             }
             Err(_) => {
-                self.lanes.finish(&lane, None);
+                self.lanes.finish(&lane, vec![]);
                 self.forget();
                 self.next_at = Some(self.now() + RETRY_AFTER_FAULT);
             }
         }
         self.go_on(ctx);
+    }
+
+    /// A lane has nothing under way any more, and these are to be tried when they are due.
+    fn come_back(&mut self, lane: &Lane, again: Vec<DueDelivery>) {
+        let due = again.iter().filter_map(|due| due.delivery.next_attempt_at);
+        self.next_at = self.next_at.into_iter().chain(due).min();
+        self.lanes.finish(lane, again);
     }
 
     /// The channel is like this after an attempt.
@@ -247,7 +261,9 @@ impl ChannelActor {
         self.nudged = false;
         self.at_desk = true;
         self.touched = Some(Touched::new());
-        let looked = self.desk.clone().look().instrument(self.span()).into_actor(self);
+        // Past what is known already: that may be due, and wait for an older one of its lane.
+        let known = u32::try_from(self.lanes.waiting()).unwrap_or(u32::MAX).min(WAITING_MAX);
+        let looked = self.desk.clone().look(PAGE + known).instrument(self.span()).into_actor(self);
         ctx.spawn(looked.map(|seen, channel, ctx| channel.looked(seen, ctx)));
     }
 
@@ -294,6 +310,10 @@ impl ChannelActor {
             self.nudged = true;
             return;
         }
+        if !is_same_home {
+            // Another home may have ended or changed what waits since it was read.
+            self.lanes.forget_waiting();
+        }
         self.known = Some(Known { carrier, kind: channel.kind, health: channel.health });
         self.next_at = page.next_at;
         // Changed while this was read: their lanes are read again.
@@ -305,7 +325,20 @@ impl ChannelActor {
         if !page.deliveries.is_empty() {
             self.resting = false;
         }
-        page.deliveries.into_iter().for_each(|due| self.lanes.add(due));
+        self.add(page.deliveries);
+    }
+
+    /// Adds what was read, within bounds.
+    fn add(&mut self, read: Vec<DueDelivery>) {
+        let (now, before) = (self.now(), self.lanes.waiting());
+        read.into_iter().for_each(|due| self.lanes.add(due));
+        if self.lanes.waiting() >= WAITING_MAX as usize {
+            self.lanes.forget_blocked(now);
+        }
+        if self.lanes.waiting() <= before {
+            // Nothing new came of it, so nothing would if it were done again at once.
+            self.next_at = self.next_at.map(|at| if at <= now { now + LOOK_AGAIN } else { at });
+        }
     }
 
     fn start_giving_up(&mut self, carrier: Carrier, ctx: &mut Context<Self>) {

@@ -32,7 +32,7 @@ const CLAIMED_MAX: u32 = 16;
 /// Mails tried at the same time.
 const AT_ONCE: usize = 4;
 /// Nudges that were lost, and claims that ended, are made up for this often.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// After a fault of the store, look again this late.
 const RETRY_AFTER_FAULT: Duration = Duration::from_secs(2);
 

@@ -15,6 +15,10 @@ use crate::Database;
 use crate::entity::{alert, api_token, attempt, delivery, event, head, mail, session};
 use crate::error::failed;
 
+/// What an alert is still to tell of is kept this much longer: whatever holds it back, a maintenance window lasts 7 days
+/// at most, ends within it. An alert that is held back for longer does not stop retention.
+const ALERTS_KEEP: Duration = Duration::from_secs(8 * 24 * 3_600);
+
 /// Between two batches: time for commits that wait for the same lock.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -36,8 +40,8 @@ pub struct Pruned {
 /// Deletes what has grown old.
 ///
 /// An org's journal is only ever shortened from its beginning, so that what is left has no gap. It keeps its
-/// newest event, and everything from the first event on that an unfinished delivery, or an alert that is still to be told
-/// of, needs.
+/// newest event, and everything from the first event on that an unfinished delivery, or for a while an alert that is still
+/// to be told of, needs.
 #[derive(Clone, Debug)]
 pub struct Retention {
     /// The database.
@@ -196,16 +200,26 @@ async fn boundary(
         .into_tuple()
         .one(transaction)
         .await?;
-    let alerts = needed_by_alerts(transaction, org).await?;
+    let alerts = needed_by_alerts(transaction, org, older_than - ALERTS_KEEP).await?;
     let kept_from = newest.into_iter().chain(needed.flatten()).chain(alerts).min();
     Ok((*last).min(kept_from.unwrap_or(i64::MAX) - 1))
 }
 
-/// The oldest event that an alert is still to tell of.
+/// The oldest event, not older than `not_before`, that an alert is still to tell of.
 async fn needed_by_alerts(
     transaction: &DatabaseTransaction,
     org: Uuid,
+    not_before: Timestamp,
 ) -> Result<Option<i64>, DbErr> {
+    let first: Option<Option<i64>> = event::Entity::find()
+        .filter(event::Column::OrgId.eq(org))
+        .filter(event::Column::At.gte(not_before.unix_ms()))
+        .select_only()
+        .column_as(event::Column::Seq.min(), "first")
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    let Some(first) = first.flatten() else { return Ok(None) };
     let waiting: Vec<String> = alert::Entity::find()
         .filter(alert::Column::OrgId.eq(org))
         .filter(alert::Column::DueAt.is_not_null())
@@ -220,7 +234,7 @@ async fn needed_by_alerts(
         let state: Tracked =
             serde_json::from_str(&state).map_err(|error| DbErr::Type(error.to_string()))?;
         let seq = state.needed_seq().and_then(|seq| i64::try_from(seq).ok());
-        needed = needed.into_iter().chain(seq).min();
+        needed = needed.into_iter().chain(seq.filter(|seq| *seq >= first)).min();
     }
     Ok(needed)
 }

@@ -25,6 +25,13 @@ const REPLAY_PAGE: usize = 250;
 const REPLAY_CONCURRENCY: usize = 8;
 /// A person waits for the answer: what is left then is told as `more`.
 const REPLAY_WITHIN: Duration = Duration::from_secs(20);
+/// States in which a delivery did not reach its receiver and nothing more happens by itself.
+const REPLAYABLE: [DeliveryState; 4] = [
+    DeliveryState::Dead,
+    DeliveryState::Discarded,
+    DeliveryState::Superseded,
+    DeliveryState::Suppressed,
+];
 /// Characters of a free text.
 const TEXT_MAX: usize = 200;
 
@@ -91,10 +98,12 @@ pub(crate) async fn replay_all(
         page.truncate(REPLAY_PAGE);
         before = page.last().map(|delivery| delivery.id);
         let page: Vec<_> = page.into_iter().map(|one| (one.id, one.channel_id)).collect();
-        let (replayed, skipped) = replay_page(&tenant, page).await?;
-        done.replayed += replayed;
-        done.skipped += skipped;
-        if !done.more || started.elapsed() > REPLAY_WITHIN {
+        let told = replay_page(&tenant, page).await?;
+        done.replayed += told.replayed;
+        done.skipped += told.skipped;
+        done.more |= told.more;
+        // Who could not answer now will not a moment later either.
+        if told.more || !done.more || started.elapsed() > REPLAY_WITHIN {
             break;
         }
     }
@@ -103,8 +112,8 @@ pub(crate) async fn replay_all(
 
 fn replayable(wanted: ReplayFilter) -> Result<DeliveryFilter, ApiError> {
     let state = wanted.state.unwrap_or(DeliveryState::Dead);
-    if matches!(state, DeliveryState::Queued | DeliveryState::Retrying) {
-        let message = "a state in which nothing more happens by itself, such as `dead`";
+    if !REPLAYABLE.contains(&state) {
+        let message = "one of dead, discarded, superseded, suppressed";
         return Err(ApiError::invalid(vec![FieldError::new("state", "invalid", message)]));
     }
     Ok(DeliveryFilter {
@@ -117,28 +126,33 @@ fn replayable(wanted: ReplayFilter) -> Result<DeliveryFilter, ApiError> {
     })
 }
 
-/// How many were replayed, and how many left alone.
+/// How many were replayed, how many left alone, and whether some of those are to be asked for again.
 async fn replay_page(
     tenant: &Tenant<ManageChannels>,
     page: Vec<(DeliveryId, ChannelId)>,
-) -> Result<(u32, u32), ApiError> {
+) -> Result<Replayed, ApiError> {
     let (directory, org_id) = (&tenant.state().directory, tenant.org.id);
     let mut answers = stream::iter(page)
         .map(|(delivery_id, channel_id)| {
             directory.request(org_id, Request::ReplayDelivery { delivery_id, channel_id })
         })
         .buffer_unordered(REPLAY_CONCURRENCY);
-    let (mut replayed, mut skipped) = (0, 0);
+    let mut told = Replayed::default();
     while let Some(answer) = answers.next().await {
         match answer {
-            Ok(_) => replayed += 1,
+            Ok(_) => told.replayed += 1,
             Err(AskError::Refused(Refusal::Conflict { .. } | Refusal::NotFound { .. })) => {
-                skipped += 1;
+                told.skipped += 1;
+            }
+            // What was replayed before it must be told all the same.
+            Err(AskError::Unavailable) => {
+                told.skipped += 1;
+                told.more = true;
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok((replayed, skipped))
+    Ok(told)
 }
 
 async fn change(
@@ -161,4 +175,28 @@ async fn stored<R: Right>(tenant: &Tenant<R>) -> Result<(DeliveryRecord, Deliver
     let delivery_id: DeliveryId = tenant.id("delivery_id", "delivery")?;
     let found = tenant.state().store.delivery(tenant.org.id, delivery_id).await?;
     found.ok_or_else(|| Refusal::NotFound { what: "delivery".into() }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use pulse_protocol::problem::ProblemCode;
+
+    use super::*;
+
+    #[test]
+    fn only_what_ended_without_reaching_its_receiver_is_replayed_by_filter() {
+        let refused = |state| {
+            let filter = ReplayFilter { state, ..ReplayFilter::default() };
+            replayable(filter).err().map(|error| error.code())
+        };
+        assert_eq!(refused(None), None, "dead by default");
+        for state in ["dead", "discarded", "superseded", "suppressed"] {
+            assert_eq!(refused(DeliveryState::from_word(state)), None, "{state}");
+        }
+        for state in ["queued", "retrying", "delivered"] {
+            let state = DeliveryState::from_word(state);
+            assert!(state.is_some());
+            assert_eq!(refused(state), Some(ProblemCode::ValidationFailed), "{state:?}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use pulse_domain::org::Org;
 use pulse_domain::request::{Query, Reply, Request};
 use pulse_protocol::api::{NewRule, RulePatch};
 use pulse_protocol::ids::RuleId;
+use pulse_protocol::problem::ProblemCode;
 use tokio::sync::Semaphore;
 
 use crate::body::Body;
@@ -20,8 +21,10 @@ use crate::tenant::{ManageChannels, Right, Tenant, View};
 const PREVIEW_OF: Duration = Duration::from_secs(7 * 86_400);
 /// Events a preview reads: the latest ones, some 25 MiB of them.
 const PREVIEW_EVENTS_MAX: usize = 50_000;
-/// Previews at the same time, on one node: they are the only requests that read so much.
+/// Previews at the same time, on one node: they are the only requests that read so much, and nobody queues for them.
 static PREVIEWS: Semaphore = Semaphore::const_new(2);
+/// How long a client is asked to wait for its turn.
+const PREVIEW_RETRY: Duration = Duration::from_secs(1);
 
 /// `GET …/rules`
 pub(crate) async fn list(tenant: Tenant<View>) -> Result<HttpResponse, ApiError> {
@@ -88,11 +91,18 @@ pub(crate) async fn preview(
     body: Body,
 ) -> Result<HttpResponse, ApiError> {
     let new: NewRule = body.json().await?;
-    let _turn = PREVIEWS.acquire().await.map_err(ApiError::internal)?;
+    let turn = PREVIEWS.try_acquire().map_err(|_| {
+        let detail = "too many previews at the same time; try again shortly";
+        ApiError::new(ProblemCode::RateLimited, detail).retry_after(PREVIEW_RETRY)
+    })?;
     let (store, org_id) = (&tenant.state().store, tenant.org.id);
     let to = tenant.state().clock.now();
     let mut from = to - PREVIEW_OF;
     let image = store.load(org_id).await?.ok_or_else(|| ApiError::no_such("organisation"))?;
+    // Whether it is a rule at all is told before the journal is read.
+    let (org, rule) = (image.clone(), new.clone());
+    let empty = web::block(move || Org::preview(org, rule, &[], [from, to], false));
+    empty.await.map_err(ApiError::internal)??;
     let names = preview::names(&new.event_types);
     let limit = u32::try_from(PREVIEW_EVENTS_MAX + 1).unwrap_or(u32::MAX);
     let mut events = store.events_since(org_id, from, &names, limit).await?;
@@ -101,7 +111,11 @@ pub(crate) async fn preview(
         events.remove(0);
         from = events.first().map_or(from, |event| event.at);
     }
-    let rehearsed = web::block(move || Org::preview(image, new, &events, [from, to], is_truncated));
+    let rehearsed = web::block(move || {
+        // Its turn is over when the work is, even if nobody waits for the answer any more.
+        let _turn = turn;
+        Org::preview(image, new, &events, [from, to], is_truncated)
+    });
     let preview = rehearsed.await.map_err(ApiError::internal)??;
     Ok(HttpResponse::Ok().json(preview))
 }

@@ -41,8 +41,8 @@ pub(super) struct Finished {
 
 /// What is durable by now.
 pub(super) enum After {
-    /// Nothing was to be tried, or was not any more.
-    Settled,
+    /// Nothing was tried. These wait as before.
+    Settled(Vec<DueDelivery>),
     /// The channel is not as it was: nothing was tried.
     Changed,
     /// It was tried.
@@ -54,6 +54,16 @@ pub(super) enum After {
     },
 }
 
+/// Whether a delivery may be tried.
+enum Permission {
+    /// It may, on the channel as it is.
+    Granted(Box<ChannelRecord>),
+    /// It is not to be tried any more.
+    Denied(GiveUp),
+    /// The channel is not as it was.
+    Changed,
+}
+
 /// The org could not store the outcome: it is not known, and whatever was read before may be wrong.
 #[derive(Debug)]
 pub(super) struct NotStored;
@@ -61,20 +71,34 @@ pub(super) struct NotStored;
 impl Carrier {
     /// Does one piece of work.
     pub(super) async fn carry(self, work: Work) -> Finished {
-        let Work { lane, superseded, attempt } = work;
-        let result = self.settle_and_try(superseded, attempt).await;
+        let lane = work.lane.clone();
+        let result = self.settle_and_try(work).await;
         Finished { lane, result }
     }
 
-    async fn settle_and_try(
-        &self,
-        superseded: Vec<DeliveryRecord>,
-        attempt: Option<DueDelivery>,
-    ) -> Result<After, NotStored> {
-        self.give_up(superseded, GiveUp::Superseded).await?;
-        match attempt {
-            Some(due) => self.try_one(due).await,
-            None => Ok(After::Settled),
+    async fn settle_and_try(&self, work: Work) -> Result<After, NotStored> {
+        let Work { superseded, next, is_turn, .. } = work;
+        let _place = self.ports.room.enter(self.org_id).await;
+        // Without a home the outcome could not be stored, and the receiver would get the message again and again.
+        if self.ports.directory.org(self.org_id).await.as_ref() != Ok(&self.home) {
+            return Err(NotStored);
+        }
+        match self.permission(&next.delivery).await? {
+            Permission::Changed => Ok(After::Changed),
+            // One that is not sent takes nobody's place.
+            Permission::Denied(why) => {
+                self.give_up(vec![next.delivery], why).await?;
+                Ok(After::Settled(superseded))
+            }
+            Permission::Granted(channel) => {
+                let older = superseded.into_iter().map(|due| due.delivery).collect();
+                self.give_up(older, GiveUp::Superseded).await?;
+                if is_turn {
+                    self.send(&channel, next).await
+                } else {
+                    Ok(After::Settled(vec![next]))
+                }
+            }
         }
     }
 
@@ -93,33 +117,27 @@ impl Carrier {
         stored.await.map_err(|_| NotStored)
     }
 
-    async fn try_one(&self, due: DueDelivery) -> Result<After, NotStored> {
-        let _place = self.ports.room.enter(self.org_id).await;
-        // Without a home the outcome could not be stored, and the receiver would get the message again and again.
-        if self.ports.directory.org(self.org_id).await.as_ref() != Ok(&self.home) {
-            return Err(NotStored);
-        }
+    async fn permission(&self, delivery: &DeliveryRecord) -> Result<Permission, NotStored> {
         let (answer, answered) = oneshot::channel();
-        let rule_id = Some(due.delivery.rule_id);
+        let rule_id = Some(delivery.rule_id);
         let ask = MayTry { channel_id: self.channel_id, rule_id, answer };
         self.home.send(ask).await.map_err(|_| NotStored)?;
         let permit = answered.await.map_err(|_| NotStored)?;
-        let Some(channel) = permit.channel.filter(delivers) else { return Ok(After::Changed) };
+        let Some(channel) = permit.channel.filter(delivers) else {
+            return Ok(Permission::Changed);
+        };
         if !permit.rule_applies {
-            self.give_up(vec![due.delivery], GiveUp::RuleOff).await?;
-            return Ok(After::Settled);
+            return Ok(Permission::Denied(GiveUp::RuleOff));
         }
         if channel.breaker.holds_until(self.ports.clock.now()).is_some() {
             // It was opened while this one waited for its turn.
-            return Ok(After::Changed);
+            return Ok(Permission::Changed);
         }
-        let held = self.ports.sender.held_back(&channel, self.org_id, &due.delivery.content);
-        match held.await {
-            Ok(None) => self.send(&channel, due).await,
-            Ok(Some(why)) => {
-                self.give_up(vec![due.delivery], GiveUp::Held(why)).await?;
-                Ok(After::Settled)
-            }
+        let held = self.ports.sender.held_back(&channel, self.org_id, &delivery.content);
+        let held = held.await;
+        match held {
+            Ok(None) => Ok(Permission::Granted(Box::new(channel))),
+            Ok(Some(why)) => Ok(Permission::Denied(GiveUp::Held(why))),
             Err(error) => {
                 warn!(%error, "whether a recipient wants mail could not be read; looking again");
                 Err(NotStored)

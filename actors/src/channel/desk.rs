@@ -58,9 +58,9 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Looks at the channel and at what is due.
-    pub(super) async fn look(self) -> Seen {
-        match self.see().await {
+    /// Looks at the channel and at what is due, up to `limit` deliveries.
+    pub(super) async fn look(self, limit: u32) -> Seen {
+        match self.see(limit).await {
             Ok(seen) => seen,
             Err(error) => {
                 warn!(%error, "deliveries could not be read; looking again");
@@ -75,7 +75,7 @@ impl Desk {
         Ok(Carrier { org_id, channel_id, home, ports })
     }
 
-    async fn see(&self) -> Result<Seen, StoreError> {
+    async fn see(&self, limit: u32) -> Result<Seen, StoreError> {
         // Before what is due is read: no home before this one can still change it then, and as long as this one
         // lives nobody else does. A delivery read earlier may have ended since, and would be taken up again.
         let Ok(carrier) = self.carrier().await else { return Ok(Seen::Fault) };
@@ -90,7 +90,8 @@ impl Desk {
         if let Some(until) = channel.breaker.holds_until(now) {
             return Ok(Seen::Paused(until));
         }
-        let page = self.ports.store.due_deliveries(self.org_id, self.channel_id, now, PAGE).await?;
+        let page =
+            self.ports.store.due_deliveries(self.org_id, self.channel_id, now, limit).await?;
         Ok(Seen::Due { carrier, channel: Box::new(channel), page })
     }
 

@@ -1,13 +1,16 @@
-//! What a channel has to deliver, in lanes: one for each resource and recipient, in which order is kept.
+//! What a channel has to deliver, in lanes: one for each resource and recipient, in which what is said of how the
+//! resource is keeps its order. What merely happened, and a digest, has a lane of its own: it waits for nothing, and
+//! nothing waits for it.
 //!
 //! - **L1** Of one lane one delivery is under way at a time, the oldest first.
-//! - **L2** One that failed is superseded as soon as a newer one of its lane waits; one that was never tried is tried.
+//! - **L2** One that failed is superseded as soon as a newer one waits in its lane; one that was never tried is tried.
 //! - **L3** A lane that waits delays no other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pulse_domain::record::DeliveryRecord;
 use pulse_protocol::Timestamp;
+use pulse_protocol::api::Reason;
 use pulse_protocol::ids::DeliveryId;
 
 use crate::ports::DueDelivery;
@@ -15,20 +18,20 @@ use crate::ports::DueDelivery;
 /// Where order is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lane {
-    /// What is told of one resource to one recipient.
+    /// What one recipient is told of how one resource is.
     Of {
         /// The resource's id.
         resource: String,
         /// A mail address, where the channel has several.
         recipient: Option<String>,
     },
-    /// A delivery that is about nothing else is about.
+    /// A delivery that has no order among others.
     Alone(DeliveryId),
 }
 
 impl Lane {
     fn of(delivery: &DeliveryRecord) -> Self {
-        if delivery.resource.is_empty() {
+        if delivery.resource.is_empty() || !says_what_is(delivery) {
             return Self::Alone(delivery.id);
         }
         let (resource, recipient) = (delivery.resource.clone(), delivery.content.recipient.clone());
@@ -41,10 +44,12 @@ impl Lane {
 pub(super) struct Work {
     /// The lane, which does nothing else until this is finished.
     pub(super) lane: Lane,
-    /// Not to be tried any more, oldest first.
-    pub(super) superseded: Vec<DeliveryRecord>,
-    /// To be tried then.
-    pub(super) attempt: Option<DueDelivery>,
+    /// Failed, oldest first; not to be tried any more if `next` may be tried.
+    pub(super) superseded: Vec<DueDelivery>,
+    /// What supersedes them, if there are any.
+    pub(super) next: DueDelivery,
+    /// Whether it is to be tried now; otherwise it only supersedes.
+    pub(super) is_turn: bool,
 }
 
 /// Deliveries that are known, and those under way.
@@ -62,6 +67,16 @@ impl Lanes {
     /// How many are known and not under way.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.values().map(VecDeque::len).sum()
+    }
+
+    /// How many lanes can start now.
+    pub(super) fn startable(&self, now: Timestamp) -> usize {
+        self.idle().filter(|(_, waiting)| starts(waiting, now).is_some()).count()
+    }
+
+    /// Lanes with nothing under way.
+    fn idle(&self) -> impl Iterator<Item = (&Lane, &VecDeque<DueDelivery>)> {
+        self.waiting.iter().filter(move |(lane, _)| !self.busy.contains_key(*lane))
     }
 
     /// How many lanes have something under way.
@@ -84,10 +99,7 @@ impl Lanes {
         if self.is_under_way(due.delivery.id) {
             return;
         }
-        let lane = self.waiting.entry(Lane::of(&due.delivery)).or_default();
-        if let Err(at) = lane.binary_search_by_key(&order(&due), order) {
-            lane.insert(at, due);
-        }
+        insert(self.waiting.entry(Lane::of(&due.delivery)).or_default(), due);
     }
 
     /// Forgets one that waits.
@@ -103,49 +115,66 @@ impl Lanes {
         self.waiting.clear();
     }
 
+    /// Forgets lanes that can neither start now nor have something under way; they are in the store.
+    pub(super) fn forget_blocked(&mut self, now: Timestamp) {
+        let busy = &self.busy;
+        self.waiting
+            .retain(|lane, waiting| busy.contains_key(lane) || starts(waiting, now).is_some());
+    }
+
     /// What is to be done next, the longest due first.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<Work> {
-        let startable = |lane: &VecDeque<DueDelivery>| {
-            let at = failed_in_front(lane);
-            let head = lane.get(at)?;
-            let due_at = head.delivery.next_attempt_at?;
-            (at > 0 || due_at <= now).then(|| (due_at, order(head)))
-        };
-        let lane = self
-            .waiting
-            .iter()
-            .filter(|(lane, _)| !self.busy.contains_key(lane))
-            .filter_map(|(lane, waiting)| Some((startable(waiting)?, lane)))
-            .min()?
-            .1
-            .clone();
+        let first = self.idle().filter_map(|(lane, waiting)| Some((starts(waiting, now)?, lane)));
+        let lane = first.min()?.1.clone();
         let waiting = self.waiting.get_mut(&lane)?;
-        let superseded: Vec<_> =
-            waiting.drain(..failed_in_front(waiting)).map(|due| due.delivery).collect();
-        let is_due = |due: &DueDelivery| due.delivery.next_attempt_at.is_some_and(|at| at <= now);
-        let attempt = waiting.front().is_some_and(is_due).then(|| waiting.pop_front()).flatten();
+        let count = superseded_in_front(waiting);
+        let superseded: Vec<_> = waiting.drain(..count).collect();
+        let next = waiting.pop_front()?;
+        let is_turn = next.delivery.next_attempt_at.is_some_and(|at| at <= now);
         if waiting.is_empty() {
             self.waiting.remove(&lane);
         }
-        let under_way = superseded.iter().chain(attempt.iter().map(|due| &due.delivery));
-        self.busy.insert(lane.clone(), under_way.map(|delivery| delivery.id).collect());
-        Some(Work { lane, superseded, attempt })
+        let under_way = superseded.iter().chain([&next]).map(|due| due.delivery.id).collect();
+        self.busy.insert(lane.clone(), under_way);
+        Some(Work { lane, superseded, next, is_turn })
     }
 
-    /// What was under way in a lane is finished. One that is to be tried again comes back in front if another of its
+    /// What was under way in a lane is finished. What is to be tried again comes back to its place if another of its
     /// lane waits; if none does, it is found in the store again when it is due.
-    pub(super) fn finish(&mut self, lane: &Lane, again: Option<DueDelivery>) {
+    pub(super) fn finish(&mut self, lane: &Lane, again: Vec<DueDelivery>) {
         self.busy.remove(lane);
-        if let (Some(again), Some(waiting)) = (again, self.waiting.get_mut(lane)) {
-            waiting.push_front(again);
+        if let Some(waiting) = self.waiting.get_mut(lane) {
+            again.into_iter().for_each(|due| insert(waiting, due));
         }
     }
 }
 
-/// How many in front of a lane failed and have a newer one behind them.
-fn failed_in_front(lane: &VecDeque<DueDelivery>) -> usize {
+fn insert(lane: &mut VecDeque<DueDelivery>, due: DueDelivery) {
+    if let Err(at) = lane.binary_search_by_key(&order(&due), order) {
+        lane.insert(at, due);
+    }
+}
+
+/// Since when a lane can start, and with what; none if it cannot yet.
+fn starts(lane: &VecDeque<DueDelivery>, now: Timestamp) -> Option<(Timestamp, (u64, DeliveryId))> {
+    let at = superseded_in_front(lane);
+    let head = lane.get(at)?;
+    let due_at = head.delivery.next_attempt_at?;
+    (at > 0 || due_at <= now).then(|| (due_at, order(head)))
+}
+
+/// Whether it says how a resource is, so that a newer one of that sort says all that matters.
+const fn says_what_is(delivery: &DeliveryRecord) -> bool {
+    match delivery.content.reason {
+        Reason::Alert | Reason::Recovery | Reason::Flapping | Reason::Escalation => true,
+        Reason::Event | Reason::Digest => false,
+    }
+}
+
+/// How many in front of a lane failed and are superseded by one behind them.
+fn superseded_in_front(lane: &VecDeque<DueDelivery>) -> usize {
     let failed = lane.iter().take_while(|due| due.delivery.tries > 0).count();
-    failed.min(lane.len().saturating_sub(1))
+    if failed < lane.len() { failed } else { failed.saturating_sub(1) }
 }
 
 /// Ids of deliveries whose rows changed while rows were being read.
@@ -157,7 +186,7 @@ mod tests {
 
     use proptest::prelude::*;
     use pulse_domain::record::{Content, JournalEvent};
-    use pulse_protocol::api::{DeliveryState, Reason};
+    use pulse_protocol::api::DeliveryState;
     use pulse_protocol::ids::{ChannelId, EventId, RuleId};
     use uuid::Uuid;
 
@@ -181,13 +210,20 @@ mod tests {
             event_seq: seq,
             event_name: event.name.to_string(),
             resource: resource.to_owned(),
-            content: Content::about(Reason::Event, resource),
+            content: Content::about(Reason::Alert, resource),
             state: if tries == 0 { DeliveryState::Queued } else { DeliveryState::Retrying },
             tries,
             next_attempt_at: Some(Timestamp::from_unix_ms(at)),
             created_at: NOW,
         };
         DueDelivery { delivery, event }
+    }
+
+    /// One that says what happened, not what is.
+    fn happened(seq: u64, resource: &str, tries: u32, at: i64) -> DueDelivery {
+        let mut due = due(seq, resource, tries, at);
+        due.delivery.content.reason = Reason::Event;
+        due
     }
 
     fn lanes(all: impl IntoIterator<Item = DueDelivery>) -> Lanes {
@@ -199,8 +235,8 @@ mod tests {
     /// Numbers of what is superseded and tried next.
     fn next(lanes: &mut Lanes) -> Option<(Vec<u64>, Option<u64>)> {
         let work = lanes.next(NOW)?;
-        let superseded = work.superseded.iter().map(|delivery| delivery.event_seq).collect();
-        Some((superseded, work.attempt.map(|due| due.delivery.event_seq)))
+        let superseded = work.superseded.iter().map(|due| due.delivery.event_seq).collect();
+        Some((superseded, work.is_turn.then_some(work.next.delivery.event_seq)))
     }
 
     #[test]
@@ -229,9 +265,9 @@ mod tests {
     fn what_comes_back_is_superseded_only_if_another_waits() {
         let mut lanes = lanes([due(1, "a", 0, 0), due(2, "a", 0, 0)]);
         let work = lanes.next(NOW).unwrap();
-        lanes.finish(&work.lane, Some(due(1, "a", 1, 900_000)));
+        lanes.finish(&work.lane, vec![due(1, "a", 1, 900_000)]);
         assert_eq!(next(&mut lanes), Some((vec![1], Some(2))));
-        lanes.finish(&work.lane, Some(due(2, "a", 1, 900_000)));
+        lanes.finish(&work.lane, vec![due(2, "a", 1, 900_000)]);
         assert_eq!((lanes.waiting(), lanes.busy()), (0, 0), "it is in the store");
     }
 
@@ -242,7 +278,7 @@ mod tests {
         lanes.add(due(1, "a", 0, 0));
         lanes.add(due(2, "a", 0, 0));
         assert_eq!(lanes.waiting(), 1);
-        lanes.finish(&work.lane, None);
+        lanes.finish(&work.lane, vec![]);
         assert_eq!(next(&mut lanes), Some((vec![], Some(2))));
     }
 
@@ -251,6 +287,38 @@ mod tests {
         let mut lanes = lanes([due(1, "", 1, 0), due(2, "", 0, 0)]);
         assert_eq!(next(&mut lanes), Some((vec![], Some(1))));
         assert_eq!(next(&mut lanes), Some((vec![], Some(2))));
+    }
+
+    #[test]
+    fn what_happened_waits_for_nothing_and_nothing_waits_for_it() {
+        let mut lanes = lanes([
+            happened(1, "a", 1, 900_000),
+            due(2, "a", 0, 0),
+            happened(3, "a", 0, 0),
+            due(4, "a", 0, 0),
+        ]);
+        assert_eq!(next(&mut lanes), Some((vec![], Some(2))));
+        assert_eq!(next(&mut lanes), Some((vec![], Some(3))));
+        assert_eq!(next(&mut lanes), None, "the first is not due, the last waits for the second");
+    }
+
+    #[test]
+    fn what_comes_back_stays_behind_an_older_one_that_was_replayed() {
+        let mut lanes = lanes([due(2, "a", 0, 0)]);
+        let work = lanes.next(NOW).unwrap();
+        lanes.add(due(1, "a", 0, 0));
+        lanes.finish(&work.lane, vec![due(2, "a", 1, 900_000)]);
+        assert_eq!(next(&mut lanes), Some((vec![], Some(1))));
+    }
+
+    #[test]
+    fn lanes_whose_retry_lies_ahead_take_no_room() {
+        let mut lanes = lanes([due(1, "a", 1, 1_001), due(2, "b", 0, 0), due(3, "c", 1, 1_001)]);
+        assert_eq!((lanes.waiting(), lanes.startable(NOW)), (3, 1));
+        lanes.add(due(4, "c", 0, 1_001));
+        assert_eq!(lanes.startable(NOW), 2, "a newer one waits");
+        lanes.forget_blocked(NOW);
+        assert_eq!((lanes.waiting(), lanes.startable(NOW)), (3, 2));
     }
 
     proptest! {
@@ -273,27 +341,28 @@ mod tests {
             let mut fails = fails.into_iter();
             let mut count = 0;
             while let Some(work) = lanes.next(NOW) {
-                for delivery in &work.superseded {
+                for due in &work.superseded {
+                    let delivery = &due.delivery;
                     prop_assert!(done.insert(delivery.resource.clone(), delivery.event_seq) < Some(delivery.event_seq));
                     prop_assert_ne!(last[&*delivery.resource], delivery.event_seq);
                     count += 1;
                 }
-                let Some(tried) = work.attempt else {
-                    lanes.finish(&work.lane, None);
+                if !work.is_turn {
+                    lanes.finish(&work.lane, vec![work.next]);
                     continue;
-                };
+                }
+                let tried = work.next;
                 let (resource, seq) = (tried.delivery.resource.clone(), tried.delivery.event_seq);
                 if fails.next().unwrap_or(false) {
                     let mut again = tried;
                     again.delivery.tries += 1;
-                    again.delivery.next_attempt_at = Some(Timestamp::from_unix_ms(9_999));
                     let comes_back = lanes.waiting.contains_key(&work.lane);
-                    lanes.finish(&work.lane, Some(again));
+                    lanes.finish(&work.lane, vec![again]);
                     if comes_back {
                         continue;
                     }
                 } else {
-                    lanes.finish(&work.lane, None);
+                    lanes.finish(&work.lane, vec![]);
                 }
                 prop_assert!(done.insert(resource, seq) < Some(seq));
                 count += 1;

@@ -114,6 +114,8 @@ impl Handler<GiveUpAll> for OrgActor {
             match record.state {
                 DeliveryState::Superseded => self.count_end(record.state, "newer"),
                 DeliveryState::Dead => self.count_end(record.state, "channel_off"),
+                // Counted with what holds it back, as all that are.
+                DeliveryState::Suppressed => {}
                 state => self.count_end(state, "rule_off"),
             }
         }

@@ -146,7 +146,7 @@ async fn an_attempt_under_way_ends_before_its_channel_gives_up() {
 #[actix::test]
 async fn a_channel_whose_every_attempt_fails_for_five_days_is_switched_off() {
     let stage = Stage::new().await;
-    stage.retry_after_seconds(&[86_400; 7]).await;
+    stage.retry_after_seconds(&[36_000; 12]).await;
     stage.world.sender.always_answers(stage.channel_id, Some(retry()));
     stage.find_device(2);
     settle().await;

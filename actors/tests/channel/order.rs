@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pulse_actors::ports::Verdict;
 use pulse_actors::testing::settle;
 use pulse_domain::request::Request;
 use pulse_protocol::api::{ChannelKind, DeliveryState, RulePatch};
@@ -34,6 +35,49 @@ async fn an_older_offline_never_lands_after_the_newer_online() {
     assert_eq!(stage.states(), [Delivered, Superseded, Delivered]);
     let names = stage.world.store.event_names(stage.fleet.org_id);
     assert_eq!(names.iter().filter(|name| *name == "delivery.superseded").count(), 1);
+}
+
+/// What happened is not what is: both are told, in order.
+#[actix::test]
+async fn what_happened_is_told_though_something_newer_waits() {
+    let stage = Stage::new().await;
+    stage.world.sender.will_answer(retry());
+    stage.find_device(2);
+    settle().await;
+    stage.report(3, 2, Offline);
+    stage.pass(HOUR).await;
+    // In no order: neither waits for the other.
+    let mut told = stage.sent_events();
+    told.sort();
+    assert_eq!(told, ["device.discovered", "device.discovered", "device.offline"]);
+    assert_eq!(stage.states(), [DeliveryState::Delivered; 2]);
+}
+
+/// An outage leaves many that wait for their retry; what is new goes out at once.
+#[actix::test]
+async fn many_that_wait_for_their_retry_do_not_hold_up_what_is_due() {
+    let stage = Stage::new().await;
+    stage.retry_after_seconds(&[3_000]).await;
+    for seq in 2..=41 {
+        // One in eight is accepted, which keeps the channel from being left alone.
+        let is_accepted = seq % 8 == 1;
+        let verdict = if is_accepted { Verdict::accepted(Some(200)) } else { retry() };
+        stage.world.sender.will_answer(verdict);
+        stage.find_device(seq);
+    }
+    stage.pass(Duration::from_secs(3)).await;
+    assert_eq!(stage.sent().len(), 40);
+    for seq in 42..=81 {
+        stage.report(seq, seq - 40, Offline);
+    }
+    stage.pass(Duration::from_secs(5)).await;
+    let sent = stage.sent().len();
+    assert_eq!(sent, 80, "none waits behind what failed");
+    let reads = stage.world.store.due_reads(stage.channel_id);
+    stage.find_device(82);
+    stage.pass(Duration::from_secs(1)).await;
+    assert_eq!(stage.sent().len(), sent + 1);
+    assert!(stage.world.store.due_reads(stage.channel_id) <= reads + 3, "it reads again and again");
 }
 
 #[actix::test]

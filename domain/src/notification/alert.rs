@@ -5,7 +5,8 @@
 //!
 //! - **A1** Two alerts about one resource are at least the cooldown apart. A recovery does not wait for it.
 //! - **A2** A recovery goes only where the alert, or its escalation, went.
-//! - **A3** While nothing holds it back, what is told is what is: whatever holds it back ends, and is waited for.
+//! - **A3** While nothing holds it back, what is told is what is: whatever holds it back ends, and is waited for. Nobody
+//!   to tell is no end: what is wrong stays untold until a channel delivers again.
 //! - **A4** An alert is escalated at most once, and not when it is acknowledged or over.
 //! - **A5** What the machine waits for lies ahead: it is never woken for nothing.
 
@@ -338,7 +339,8 @@ impl Alert {
         if self.is_wrong() {
             let tells_at = (self.wrong_since + policy.min_duration)
                 .max(self.cools_until(policy).unwrap_or(self.wrong_since));
-            let tells_at = self.is_untold().then(|| held(tells_at));
+            let is_told_then = self.is_untold() && !policy.channel_ids.is_empty();
+            let tells_at = is_told_then.then(|| held(tells_at));
             return tells_at.into_iter().chain(self.escalates_at(policy).map(held)).min();
         }
         if self.is_untold() {
@@ -443,6 +445,10 @@ impl Turn<'_> {
             return;
         }
         let channels = self.policy.channel_ids.clone();
+        if channels.is_empty() {
+            // Told to nobody is not told.
+            return;
+        }
         let cools = self.alert.cools_until(self.policy).is_some_and(|until| until > self.now);
         let why = self.policy.hold.map(|(why, _)| why);
         if let Some(why) = why.or(cools.then_some(Suppression::Cooldown)) {

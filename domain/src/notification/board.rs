@@ -311,7 +311,7 @@ impl Board {
             Tracked::Digest(_) if !scene.rule.enabled => self.remove(id, out),
             Tracked::Digest(digest) => {
                 if row.due_at.is_none_or(|at| at <= scene.now) {
-                    let calls = digest.calls(scene.rule.id, |id| (scene.delivers)(id));
+                    let calls = digest.calls(scene.rule.id);
                     out.extend(calls.into_iter().map(|call| Out::Call(Box::new(call))));
                     self.remove(id, out);
                 }

@@ -2,7 +2,7 @@
 //!
 //! - **H1** An accepted attempt closes the breaker: an enabled channel is healthy, and nothing is held against it.
 //! - **H2** A channel is switched off when its receiver is gone for good, or when every attempt of
-//!   [`FAILING_MAX`] failed; only a person enables it again.
+//!   [`FAILING_MAX`] failed, and at least [`TRIP_AFTER`] did; only a person enables it again.
 //! - **H3** [`TRIP_AFTER`] failures in a row open the breaker for a while, twice as long each time; then one attempt
 //!   decides. A receiver that asks to be left alone is, for as long as it asks.
 //! - **H4** What is this hub's own fault changes nothing.
@@ -23,8 +23,10 @@ const PAUSE: Duration = Duration::from_secs(30);
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 /// No pause is shorter than this part of what it would be, however the jitter falls.
 const PAUSE_LEAST: f64 = 0.5;
-/// A channel whose every attempt failed for this long is switched off.
+/// A channel whose every attempt failed for this long is switched off, if there were [`TRIP_AFTER`] of them.
 pub const FAILING_MAX: Duration = Duration::from_secs(5 * 24 * 3_600);
+/// People are told of a channel that has failed for this long, once.
+pub const TELL_AFTER: Duration = Duration::from_secs(3_600);
 
 /// How a channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,8 @@ impl Condition {
     /// Of a channel that a person has switched on.
     #[must_use]
     pub const fn fresh() -> Self {
-        let breaker = Breaker { failures: 0, failing_since: None, trips: 0, paused_until: None };
+        let breaker =
+            Breaker { failures: 0, failing_since: None, trips: 0, paused_until: None, told: false };
         Self { health: ChannelHealth::Healthy, breaker }
     }
 
@@ -71,12 +74,15 @@ impl Condition {
         if attempt.outcome == AttemptOutcome::Accepted {
             return Self::fresh();
         }
-        let breaker = self.breaker.after_failure(retry_after, jitter, now);
+        let mut breaker = self.breaker.after_failure(retry_after, jitter, now);
         let failing =
             breaker.failing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        breaker.told |= failing >= TELL_AFTER;
+        // A channel that is seldom used has not shown much by a few failures.
+        let is_given_up = failing >= FAILING_MAX && breaker.failures >= TRIP_AFTER;
         let health = match attempt.outcome {
             AttemptOutcome::Gone => ChannelHealth::Disabled,
-            _ if failing >= FAILING_MAX => ChannelHealth::Disabled,
+            _ if is_given_up => ChannelHealth::Disabled,
             // A credential or an address that a person must put right.
             AttemptOutcome::Permanent if matches!(attempt.status, Some(401 | 403 | 404)) => {
                 ChannelHealth::NeedsAttention
@@ -212,13 +218,31 @@ mod tests {
 
     #[test]
     fn five_days_of_failures_switch_it_off_and_one_success_within_them_does_not() {
-        let begun = after(Condition::fresh(), &failure(), NOW);
+        let begun = (1..TRIP_AFTER).fold(Condition::fresh(), |it, _| after(it, &failure(), NOW));
         let almost = after(begun, &failure(), NOW + FAILING_MAX - Duration::from_millis(1));
         assert_eq!(almost.health, ChannelHealth::Degraded);
         assert_eq!(after(begun, &failure(), NOW + FAILING_MAX).health, ChannelHealth::Disabled);
         let well = after(almost, &attempt(AttemptOutcome::Accepted, None), NOW + seconds(1));
         let again = after(well, &failure(), NOW + FAILING_MAX);
         assert_eq!(again.health, ChannelHealth::Degraded);
+    }
+
+    #[test]
+    fn a_few_failures_days_apart_do_not_switch_it_off() {
+        let few = (2..TRIP_AFTER).fold(Condition::fresh(), |it, _| after(it, &failure(), NOW));
+        let ninth = after(few, &failure(), NOW + FAILING_MAX);
+        assert_eq!(ninth.health, ChannelHealth::Degraded);
+        let tenth = after(ninth, &failure(), NOW + FAILING_MAX);
+        assert_eq!(tenth.health, ChannelHealth::Disabled);
+    }
+
+    #[test]
+    fn it_is_told_of_after_an_hour_until_it_delivers() {
+        let begun = after(Condition::fresh(), &failure(), NOW);
+        assert!(!after(begun, &failure(), NOW + TELL_AFTER - seconds(1)).breaker.told);
+        let told = after(begun, &failure(), NOW + TELL_AFTER);
+        assert!(told.breaker.told);
+        assert!(!after(told, &attempt(AttemptOutcome::Accepted, None), NOW).breaker.told);
     }
 
     proptest! {
@@ -247,7 +271,8 @@ mod tests {
                 }
                 let since = *failing_since.get_or_insert(now);
                 prop_assert_eq!(condition.breaker.failing_since, Some(since));
-                let is_off = outcome == AttemptOutcome::Gone || now >= since + FAILING_MAX;
+                let is_long = now >= since + FAILING_MAX && condition.breaker.failures >= TRIP_AFTER;
+                let is_off = outcome == AttemptOutcome::Gone || is_long;
                 prop_assert_eq!(condition.health == ChannelHealth::Disabled, is_off);
                 prop_assert!(condition.health != ChannelHealth::Healthy);
                 if condition.breaker.failures >= TRIP_AFTER {

@@ -63,10 +63,10 @@ impl Digest {
         waiting.map(|waiting| waiting.event.seq).min()
     }
 
-    /// One message for each channel that delivers; a single one is as it would have been without a digest.
-    pub(super) fn calls(&self, rule_id: RuleId, delivers: impl Fn(ChannelId) -> bool) -> Vec<Call> {
-        let lanes = self.channels.iter().filter(|(id, _)| delivers(**id));
-        lanes.filter_map(|(id, lane)| lane.call(rule_id, *id)).collect()
+    /// One message for each channel; a single one is as it would have been without a digest. A channel that was
+    /// switched off meanwhile gives its message up where it can be seen.
+    pub(super) fn calls(&self, rule_id: RuleId) -> Vec<Call> {
+        self.channels.iter().filter_map(|(id, lane)| lane.call(rule_id, *id)).collect()
     }
 }
 
@@ -84,8 +84,8 @@ impl Lane {
         Some(Call {
             rule_id,
             alert_id: last.alert_id.filter(|_| is_alone),
-            // A digest is in nobody's way: what it says is not said by a later one.
-            resource: if is_alone { last.resource.clone() } else { last.event.id.to_string() },
+            // The digests of a rule are told in one order: a late one must not say what a later one took back.
+            resource: if is_alone { last.resource.clone() } else { rule_id.to_string() },
             resource_name: last.resource_name.clone(),
             say,
             items: if is_alone { Vec::new() } else { items.collect() },

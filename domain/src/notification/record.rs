@@ -74,6 +74,8 @@ pub struct Breaker {
     pub trips: u32,
     /// Nothing is sent before this; then one delivery is tried as a probe.
     pub paused_until: Option<Timestamp>,
+    /// Whether people were told that it keeps failing.
+    pub told: bool,
 }
 
 /// A notification rule.

@@ -53,6 +53,8 @@ impl Scene<'_> {
             let after = Duration::from_secs(escalation.after_s.into());
             (after, self.delivering(&escalation.channel_ids))
         });
+        // Nobody to escalate to, for now.
+        let escalation = escalation.filter(|(_, channel_ids)| !channel_ids.is_empty());
         Policy {
             channel_ids: self.delivering(&self.rule.channel_ids),
             cooldown: Duration::from_secs(settings.cooldown_s.into()),

@@ -8,6 +8,7 @@ use pulse_protocol::ids::{AlertId, ChannelId, DeliveryId, RuleId};
 use uuid::Uuid;
 
 use super::requests::not_found;
+use super::rules::tells;
 use super::step::Step;
 use super::{Effect, Org};
 use crate::notification::alert::Resource;
@@ -133,6 +134,15 @@ impl Step<'_> {
                 self.forget_alerts(|row| row.rule_id == rule_id);
             }
         }
+    }
+
+    /// A channel delivers again: what could not be told through it is told now, if it is still so.
+    pub(super) fn revise_alerts_of(&mut self, channel_id: ChannelId) {
+        let rules = &self.org.rules;
+        let names_it = |id: &RuleId| rules.get(id).is_some_and(|rule| tells(rule, channel_id));
+        let rows = self.org.board.rows().values().filter(|row| names_it(&row.rule_id));
+        let alerts: Vec<AlertId> = rows.map(|row| row.id).collect();
+        self.revise(&alerts);
     }
 
     pub(super) fn forget_alerts(&mut self, which: impl Fn(&AlertRecord) -> bool) {

@@ -35,7 +35,9 @@ impl Step<'_> {
             let channel_id = record.id;
             self.channel_condition(record, now, reason.clone());
             let tried = self.org.channels.get(&channel_id).cloned();
-            if let Some(channel) = tried.filter(|_| attempt.outcome != AttemptOutcome::Accepted) {
+            // Once for each time that it keeps failing.
+            let is_news = now.breaker.told && !before.breaker.told;
+            if let Some(channel) = tried.filter(|_| is_news) {
                 self.tell_of_failing_channel(&channel, reason.as_deref());
             }
         }

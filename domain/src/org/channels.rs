@@ -94,15 +94,18 @@ impl Step<'_> {
             record.config = config;
             record.hidden.config = hidden;
             // What the receiver at the old place did says nothing of the new one.
-            record.breaker =
-                Breaker { failing_since: record.breaker.failing_since, ..Breaker::default() };
+            record.breaker = Breaker::default();
         }
-        if let Some(enabled) = patch.enabled.filter(|enabled| *enabled != record.enabled) {
+        let switched = patch.enabled.filter(|enabled| *enabled != record.enabled);
+        if let Some(enabled) = switched {
             record.enabled = enabled;
             record.health = if enabled { ChannelHealth::Healthy } else { ChannelHealth::Disabled };
             record.breaker = Breaker::default();
         }
         self.channel_changed(record, EventBody::ChannelUpdated);
+        if switched == Some(true) {
+            self.revise_alerts_of(channel_id);
+        }
         self.channel_reply(channel_id)
     }
 
@@ -110,6 +113,7 @@ impl Step<'_> {
         let record = self.channel(channel_id)?;
         let why = Some("enabled by a member".to_owned());
         self.channel_condition(record, Condition::fresh(), why);
+        self.revise_alerts_of(channel_id);
         self.channel_reply(channel_id)
     }
 

@@ -1,17 +1,13 @@
 //! Mails that an org's own life calls for.
 
-use std::time::Duration;
-
 use pulse_protocol::Timestamp;
 use pulse_protocol::api::ChannelHealth;
 
 use super::Effect;
 use super::step::Step;
+use crate::notification::channel::TELL_AFTER;
 use crate::notification::mail::{ChannelDisabled, ChannelFailing, MailMessage, MailRequest};
 use crate::record::{ChannelRecord, Write};
-
-/// A channel that has failed for this long is told of.
-const FAILING_AFTER: Duration = Duration::from_secs(3_600);
 
 impl Step<'_> {
     /// Owners and admins are told of a channel that keeps failing: once for each time it does, because the mail's key is
@@ -57,11 +53,13 @@ impl Step<'_> {
 /// Since when a channel has failed, if that is long enough to be told.
 fn failing_since(channel: &ChannelRecord, now: Timestamp) -> Option<Timestamp> {
     let is_off = !channel.enabled || channel.health == ChannelHealth::Disabled;
-    channel.breaker.failing_since.filter(|since| !is_off && now >= *since + FAILING_AFTER)
+    channel.breaker.failing_since.filter(|since| !is_off && now >= *since + TELL_AFTER)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use pulse_protocol::api::ChannelKind;
     use pulse_protocol::ids::ChannelId;
     use serde_json::Value;
@@ -84,7 +82,7 @@ mod tests {
             breaker: Breaker { failing_since: Some(began), ..Breaker::default() },
             created_at: began,
         };
-        let hour = began + FAILING_AFTER;
+        let hour = began + TELL_AFTER;
         assert_eq!(failing_since(&channel, hour - Duration::from_millis(1)), None);
         assert_eq!(failing_since(&channel, hour), Some(began));
         let off = ChannelRecord { enabled: false, ..channel.clone() };

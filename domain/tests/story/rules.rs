@@ -8,8 +8,8 @@ use pulse_domain::request::{Query, Refusal, Reply, Request};
 use pulse_protocol::Timestamp;
 use pulse_protocol::agent::ScanOutcome;
 use pulse_protocol::api::{
-    AlertState, ChannelKind, Escalation, Filters, Grouping, NewChannel, NewRule, QuietHours,
-    Reason, RulePatch, Suppression,
+    AlertState, ChannelKind, ChannelPatch, Escalation, Filters, Grouping, NewChannel, NewRule,
+    QuietHours, Reason, RulePatch, Suppression,
 };
 use pulse_protocol::ids::{AgentId, AlertId, ChannelId, DeviceId, RuleId, ScanId};
 use pulse_protocol::status::DeviceStatus::{Degraded, Offline, Online};
@@ -345,6 +345,32 @@ fn n37_a_rule_that_is_switched_off_tells_nothing_more_and_its_channels_look_agai
 }
 
 #[test]
+fn what_nobody_could_be_told_is_told_when_a_channel_delivers_again() {
+    let mut site = Site::new();
+    site.add_rule(site.new_rule());
+    let channel_id = site.channel;
+    let switch = |site: &mut Site, enabled| {
+        let patch = ChannelPatch { enabled: Some(enabled), ..ChannelPatch::default() };
+        let request = Request::PatchChannel { channel_id, patch, hidden_config: None };
+        site.hub.ask(request).unwrap();
+    };
+    switch(&mut site, false);
+    site.are(&[0, 1], Offline);
+    site.is(1, Online);
+    assert_eq!(site.told(), [""; 0]);
+    assert_eq!(site.alerts()[0].state, AlertState::Pending);
+    site.hub.live_through(10 * MINUTE);
+    site.hub.restart();
+    site.returns();
+    switch(&mut site, true);
+    assert_eq!(site.told(), ["device.offline device 0 alert"]);
+    switch(&mut site, false);
+    site.is(2, Offline);
+    site.hub.ask(Request::EnableChannel(channel_id)).unwrap();
+    assert_eq!(site.told()[1..], ["device.offline device 2 alert"]);
+}
+
+#[test]
 fn many_at_once_are_one_digest_across_a_restart_and_one_alone_is_plain() {
     let mut site = Site::new();
     site.add_rule(NewRule { grouping: Some(Grouping::Digest), ..site.new_rule() });
@@ -368,7 +394,7 @@ fn many_at_once_are_one_digest_across_a_restart_and_one_alone_is_plain() {
     ];
     assert_eq!(items, expected);
     assert_eq!((digest.content.more, digest.content.alert_id), (0, None));
-    assert_eq!(digest.resource, digest.event_id.to_string(), "no later one stands for it");
+    assert_eq!(digest.resource, digest.rule_id.to_string(), "one order for the digests of a rule");
 
     site.is(1, Online);
     site.hub.live_through(MINUTE);

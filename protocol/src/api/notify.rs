@@ -620,7 +620,7 @@ pub struct Delivery {
 /// Which deliveries to try again. At most 1,000 are, the newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayFilter {
-    /// Only those in this state, which must be an end; `dead` by default.
+    /// Only those in this state: `dead` (by default), `discarded`, `superseded` or `suppressed`.
     #[serde(default)]
     pub state: Option<DeliveryState>,
     /// Only those to this channel.
@@ -642,7 +642,7 @@ pub struct ReplayFilter {
 pub struct Replayed {
     /// Tried again.
     pub replayed: u32,
-    /// Left alone, because their channel or rule is switched off or gone, or they changed meanwhile.
+    /// Left alone, because their channel or rule is switched off or gone, or they changed or could not be reached meanwhile.
     pub skipped: u32,
     /// Whether there are more; ask again.
     pub more: bool,

@@ -254,12 +254,13 @@ pub(crate) fn channel() -> impl Strategy<Value = ChannelRecord> {
 
 fn breaker() -> impl Strategy<Value = Breaker> {
     let instants = (of(instant()), of(instant()));
-    (any::<u32>(), any::<u32>(), instants).prop_map(
-        |(failures, trips, (failing_since, paused_until))| Breaker {
+    (any::<u32>(), any::<u32>(), instants, any::<bool>()).prop_map(
+        |(failures, trips, (failing_since, paused_until), told)| Breaker {
             failures,
             failing_since,
             trips,
             paused_until,
+            told,
         },
     )
 }

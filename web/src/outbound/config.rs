@@ -146,7 +146,8 @@ pub(super) fn checked(
     Err(faults)
 }
 
-fn origin(text: Option<&str>) -> Option<String> {
+/// Where a URL leads: its scheme, host and port. A text that is no URL is its own origin.
+pub(super) fn origin(text: Option<&str>) -> Option<String> {
     text.map(|text| {
         Url::parse(text).map_or_else(|_| text.to_owned(), |url| url.origin().ascii_serialization())
     })

@@ -82,15 +82,42 @@ impl Email {
         }
     }
 
-    /// A delivery has one recipient. A test has none of its own, and goes to all of them.
+    /// Those who may be written to.
+    async fn willing(
+        &self,
+        org_id: OrgId,
+        recipients: Vec<String>,
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(suppressions) = &self.suppressions else { return Ok(recipients) };
+        let mut willing = Vec::with_capacity(recipients.len());
+        for recipient in recipients {
+            if suppressions.suppression(org_id, &recipient).await?.is_none() {
+                willing.push(recipient);
+            }
+        }
+        Ok(willing)
+    }
+
+    /// A delivery has one recipient. A test has none of its own, and goes to all who get mail.
     async fn attempt(&self, channel: &ChannelRecord, message: &Message) -> Result<Verdict, Fault> {
         let config: Config = stored_config(&channel.hidden.config)?;
         let recipients = match &message.content.recipient {
             Some(recipient) if config.recipients.contains(recipient) => vec![recipient.clone()],
-            Some(_) => return Err(Fault::permanent("the channel no longer has this recipient")),
-            None => config.recipients,
+            Some(_) => {
+                let error = "the channel no longer has this recipient";
+                return Ok(Verdict::permanent(None, error).ours());
+            }
+            None => match self.willing(message.org_id, config.recipients).await {
+                Ok(recipients) => recipients,
+                Err(error) => {
+                    warn!(%error, org.id = %message.org_id, "who wants no mail cannot be told now");
+                    let error = "who wants no mail cannot be told now";
+                    return Ok(Verdict::retry(None, error).ours());
+                }
+            },
         };
-        let mut verdict = Verdict::permanent(None, "the channel has no recipient");
+        let error = "no recipient of the channel gets mail: each unsubscribed or does not exist";
+        let mut verdict = Verdict::permanent(None, error).ours();
         for recipient in &recipients {
             let told = self.transport.send(&self.mail(message, recipient)?).await;
             if told.suppress {

@@ -156,6 +156,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its text as it came, up to 2 KiB. What of it is shown must pass [`Answer::shown`].
     pub text: String,
+    /// Whether the text broke off before its end, and before the 2 KiB that are read.
+    pub is_broken_off: bool,
     retry_after: Option<Duration>,
     secrets: Secrets,
 }
@@ -163,7 +165,8 @@ pub struct Answer {
 impl Answer {
     async fn read(response: Response, secrets: &Secrets) -> Self {
         let (status, retry_after) = (response.status(), retry_after(&response));
-        Self { status, text: start_of(response).await, retry_after, secrets: secrets.clone() }
+        let (text, is_broken_off) = start_of(response).await;
+        Self { status, text, is_broken_off, retry_after, secrets: secrets.clone() }
     }
 
     /// Its text in one line, bounded and without secrets.
@@ -294,14 +297,20 @@ fn wait(seconds: f64) -> Option<Duration> {
     is_wait.then(|| Duration::from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())))
 }
 
-/// The first 2 KiB of an answer; what does not come within a second is left out.
-async fn start_of(mut response: Response) -> String {
+/// The first 2 KiB of an answer, and whether they broke off; what does not come within a second is left out.
+async fn start_of(mut response: Response) -> (String, bool) {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let mut start = Vec::new();
+    let (mut start, mut is_broken_off) = (Vec::new(), false);
     while start.len() < ANSWER_BYTES_MAX {
-        let Ok(Ok(Some(chunk))) = timeout_at(deadline, response.chunk()).await else { break };
-        start.extend_from_slice(&chunk);
+        match timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => start.extend_from_slice(&chunk),
+            Ok(Ok(None)) => break,
+            Ok(Err(_)) | Err(_) => {
+                is_broken_off = true;
+                break;
+            }
+        }
     }
     start.truncate(ANSWER_BYTES_MAX);
-    String::from_utf8_lossy(&start).into_owned()
+    (String::from_utf8_lossy(&start).into_owned(), is_broken_off)
 }

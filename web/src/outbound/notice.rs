@@ -42,11 +42,17 @@ impl Severity {
     /// Of an event, by its name.
     #[must_use]
     pub fn of(event: &str) -> Self {
-        match event.rsplit_once('.').map_or(event, |(_, what)| what) {
-            "offline" => Self::Critical,
-            "degraded" => Self::Warning,
-            "online" => Self::Good,
-            _ => Self::Info,
+        match event {
+            "channel.disabled" | "delivery.dead" | "scan.failed" | "command.failed" => {
+                Self::Warning
+            }
+            "channel.healthy" => Self::Good,
+            _ => match event.rsplit_once('.').map_or(event, |(_, what)| what) {
+                "offline" => Self::Critical,
+                "degraded" => Self::Warning,
+                "online" => Self::Good,
+                _ => Self::Info,
+            },
         }
     }
 

@@ -115,6 +115,8 @@ fn judge(answer: &Answer) -> Verdict {
         "ok" if answer.status.is_success() => answer.accepted(),
         "channel_is_archived" => answer.gone(),
         "rate_limited" | "rollup_error" => answer.retry(),
+        // What it said in the end is not known.
+        _ if answer.status.is_success() && answer.is_broken_off => answer.retry(),
         _ if answer.status.is_success() => answer.permanent(),
         _ => answer.verdict(),
     }

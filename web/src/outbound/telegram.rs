@@ -127,7 +127,11 @@ fn judge(answer: &Answer) -> Verdict {
     if answer.status.is_success() {
         // A long message is echoed in an answer that is cut, and then is no JSON.
         let is_ok = json["ok"] == true || answer.text.trim_start().starts_with("{\"ok\":true");
-        return if is_ok { answer.accepted() } else { answer.permanent() };
+        return match (is_ok, answer.is_broken_off) {
+            (true, _) => answer.accepted(),
+            (false, true) => answer.retry(),
+            (false, false) => answer.permanent(),
+        };
     }
     waiting(answer.verdict(), json["parameters"]["retry_after"].as_f64())
 }

@@ -72,6 +72,7 @@ async fn a_test_goes_to_all_and_a_recipient_who_was_removed_gets_nothing() {
     message.content.recipient = Some("c@example.com".into());
     let verdict = email(outbox.clone()).send(&channel, &message).await;
     assert_eq!(verdict.outcome, AttemptOutcome::Permanent);
+    assert!(verdict.is_ours, "it says nothing of the receivers that are left");
     assert!(outbox.0.lock().is_empty());
 }
 
@@ -113,6 +114,34 @@ fn recipients_are_checked() {
     );
     let many: Vec<String> = (0..21).map(|n| format!("a{n}@example.com")).collect();
     assert_eq!(faults(json!(many)), ["config.recipients too_long"]);
+}
+
+#[actix_web::test]
+async fn a_test_leaves_out_who_gets_no_mail_and_says_so_if_that_is_everybody() {
+    let (mails, outbox, message) =
+        (MemoryMails::new(), Arc::new(Outbox::default()), test_message());
+    let kind = email(outbox.clone()).heeding(mails.clone());
+    let channel =
+        channel(ChannelKind::Email, json!({"recipients": ["a@example.com", "b@example.com"]}));
+    let suppress = async |address: &str| {
+        let suppressed = SuppressedAddress {
+            org_id: message.org_id,
+            address: address.to_owned(),
+            reason: SuppressionReason::Unsubscribed,
+            created_at: Timestamp::from_unix_ms(1),
+        };
+        mails.suppress(&suppressed).await.unwrap();
+    };
+    suppress("a@example.com").await;
+    assert_eq!(kind.send(&channel, &message).await.outcome, AttemptOutcome::Accepted);
+    let to: Vec<String> = outbox.0.lock().drain(..).map(|mail| mail.to.to_string()).collect();
+    assert_eq!(to, ["b@example.com"]);
+
+    suppress("b@example.com").await;
+    let verdict = kind.send(&channel, &message).await;
+    assert_eq!((verdict.outcome, verdict.is_ours), (AttemptOutcome::Permanent, true));
+    assert!(verdict.error.unwrap().contains("unsubscribed"));
+    assert!(outbox.0.lock().is_empty());
 }
 
 /// A recipient who unsubscribed is told of nothing, and that is no fault of the channel.

@@ -16,19 +16,23 @@ fn to(receiver: &Receiver) -> ChannelRecord {
 }
 
 async fn sent(message: &Message) -> Value {
+    sent_to("/v2/enqueue", message).await
+}
+
+async fn sent_to(path: &str, message: &Message) -> Value {
     let receiver = Receiver::start();
     receiver.answers(202, "{\"status\":\"success\"}");
     let verdict = Pagerduty::new(http(local()), links()).send(&to(&receiver), message).await;
     assert_eq!((verdict.outcome, verdict.status), (AttemptOutcome::Accepted, Some(202)));
     let request = receiver.request();
-    assert_eq!(request.path, "/v2/enqueue");
+    assert_eq!(request.path, path);
     request.body
 }
 
 #[actix_web::test]
 async fn an_alert_triggers_and_its_recovery_resolves_the_same_incident() {
     let alert = device("offline", Reason::Alert, "Router");
-    let key = "dev_00000000000000000000000001/Core";
+    let key = alert.content.alert_id.unwrap().to_string();
     assert_eq!(
         sent(&alert).await,
         json!({
@@ -58,19 +62,60 @@ async fn an_alert_triggers_and_its_recovery_resolves_the_same_incident() {
             "client_url": org_link(&alert),
         })
     );
-    let resolved =
-        json!({"routing_key": "R0UT1NGKEY", "event_action": "resolve", "dedup_key": key});
-    assert_eq!(sent(&device("online", Reason::Recovery, "Router")).await, resolved);
-    assert_eq!(sent(&device("online", Reason::Event, "Router")).await, resolved);
+    let resolved = |key: &str| json!({"routing_key": "R0UT1NGKEY", "event_action": "resolve", "dedup_key": key});
+    let mut recovery = device("online", Reason::Recovery, "Router");
+    recovery.content.alert_id = alert.content.alert_id;
+    // A rule that was renamed meanwhile ends what it began.
+    recovery.content.rule_name = "Edge".into();
+    assert_eq!(sent(&recovery).await, resolved(&key));
+
+    let mut alone = device("online", Reason::Event, "Router");
+    alone.content.alert_id = None;
+    assert_eq!(sent(&alone).await, resolved("dev_00000000000000000000000001/Core"));
+}
+
+#[actix_web::test]
+async fn a_digest_of_good_news_opens_no_incident() {
+    let mut good = digest(2, 0, "Router");
+    good.content.alert_id = None;
+    for item in &mut good.content.items {
+        item.event = "device.online".into();
+    }
+    let body = sent_to("/v2/change/enqueue", &good).await;
+    assert_eq!(
+        body,
+        json!({
+            "routing_key": "R0UT1NGKEY",
+            "payload": {
+                "summary": "2 changes in Acme",
+                "source": "Router",
+                "timestamp": AT,
+                "custom_details": {
+                    "Time": AT,
+                    "Rule": "Core",
+                    "Changes": [format!("🟢 Router is online ({AT})"), format!("🟢 Router is online ({AT})")],
+                },
+            },
+            "links": [{"href": org_link(&good), "text": "Open VelocityPulse"}],
+        })
+    );
+    for (other, severity) in [("device.offline", "critical"), ("device.unknown", "info")] {
+        good.content.items[0].event = other.into();
+        assert_eq!(sent(&good).await["payload"]["severity"], severity);
+    }
+    let mut unnamed = digest(1, 1, "Router");
+    unnamed.content.items[0].event = "device.online".into();
+    assert_eq!(sent(&unnamed).await["event_action"], "trigger");
 }
 
 #[actix_web::test]
 async fn an_acknowledgement_is_told_and_what_is_about_many_is_an_incident_of_its_own() {
-    let data = json!({"alert": {"resource_id": "dev_1", "rule_name": "Core"}});
-    let acknowledged = message("alert.acknowledged", &data, Reason::Event, "Router");
+    let data = json!({"alert": {"id": "alr_1", "resource_id": "dev_1", "rule_name": "Core"}});
+    let mut acknowledged = message("alert.acknowledged", &data, Reason::Event, "Router");
+    acknowledged.content.alert_id = None;
     assert_eq!(
         sent(&acknowledged).await,
-        json!({"routing_key": "R0UT1NGKEY", "event_action": "acknowledge", "dedup_key": "dev_1/Core"})
+        json!({"routing_key": "R0UT1NGKEY", "event_action": "acknowledge", "dedup_key": "alr_1"})
     );
     for message in [digest(3, 0, "Router"), test_message()] {
         let body = sent(&message).await;

@@ -23,7 +23,9 @@ async fn a_mail_is_posted_with_its_delivery_as_the_key_of_idempotency() {
     let request = receiver.request();
     assert_eq!(request.path, "/emails");
     assert_eq!(request.authorization.unwrap(), "Bearer re_s3cr3t");
-    assert_eq!(request.idempotency_key.unwrap(), mail.id.to_string());
+    let key = request.idempotency_key.unwrap();
+    let hash = key.strip_prefix(&format!("{}-", mail.id)).unwrap();
+    assert!(hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
     assert_eq!(
         request.body,
         json!({
@@ -44,6 +46,20 @@ async fn a_mail_is_posted_with_its_delivery_as_the_key_of_idempotency() {
 }
 
 #[actix_web::test]
+async fn the_key_of_idempotency_is_the_same_for_the_same_body_alone() {
+    let receiver = Receiver::start();
+    let (first, resend) = (mail(), resend(&receiver));
+    let mut later = first.clone();
+    later.content.text.push_str("\nThis message is delayed by 6 min.");
+    let mut keys = Vec::new();
+    for mail in [&first, &first, &later] {
+        resend.send(mail).await;
+        keys.push(receiver.request().idempotency_key.unwrap());
+    }
+    assert!(keys[0] == keys[1] && keys[1] != keys[2], "{keys:?}");
+}
+
+#[actix_web::test]
 async fn what_the_provider_refuses_is_the_hubs_fault_or_the_mails() {
     let receiver = Receiver::start();
     for (status, outcome, is_ours) in [
@@ -51,7 +67,10 @@ async fn what_the_provider_refuses_is_the_hubs_fault_or_the_mails() {
         (400, AttemptOutcome::Permanent, false),
         (401, AttemptOutcome::Retry, true),
         (403, AttemptOutcome::Retry, true),
-        (409, AttemptOutcome::Retry, false),
+        (404, AttemptOutcome::Retry, true),
+        (409, AttemptOutcome::Retry, true),
+        (410, AttemptOutcome::Retry, true),
+        (413, AttemptOutcome::Retry, true),
         (422, AttemptOutcome::Permanent, false),
         (429, AttemptOutcome::Retry, true),
         (500, AttemptOutcome::Retry, true),

@@ -5,7 +5,8 @@ use pulse_web::outbound::slack::Slack;
 use serde_json::json;
 
 use crate::support::{
-    AT, Receiver, acknowledge_link, channel, device, digest, http, links, local, org_link,
+    AT, Receiver, acknowledge_link, breaking_off, channel, device, digest, http, links, local,
+    org_link,
 };
 
 async fn verdict(receiver: &Receiver, status: u16, body: &str) -> Verdict {
@@ -75,6 +76,21 @@ async fn only_ok_means_that_it_was_posted() {
         assert_eq!((verdict.outcome, verdict.status), (outcome, Some(status)), "{status} {body}");
         let said = verdict.answer.unwrap_or_default();
         assert_eq!(said, body.trim(), "{status} {body}");
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_breaks_off_is_none() {
+    for (start, outcome) in [
+        ("", AttemptOutcome::Retry),
+        ("o", AttemptOutcome::Retry),
+        ("ok", AttemptOutcome::Accepted),
+    ] {
+        let url = format!("http://{}/hook", breaking_off(start).await);
+        let channel = channel(ChannelKind::Slack, json!({"webhook_url": url}));
+        let message = device("offline", Reason::Alert, "Router");
+        let verdict = Slack::new(http(local()), links()).send(&channel, &message).await;
+        assert_eq!((verdict.outcome, verdict.status), (outcome, Some(200)), "{start}");
     }
 }
 

@@ -134,8 +134,9 @@ async fn a_recipient_is_tried_again_or_given_up_or_never_written_to_again() {
         ("451 4.3.0 later", Retry, 451, false),
         ("452 4.2.2 full", Retry, 452, false),
         ("550 5.1.1 no such user", Permanent, 550, true),
-        ("550-no\r\n550 such user", Permanent, 550, true),
-        ("551 user not local", Permanent, 551, true),
+        ("550 (#5.1.1) no such user", Permanent, 550, true),
+        ("550-no\r\n550 such user", Permanent, 550, false),
+        ("551 user not local", Permanent, 551, false),
         ("553 5.1.3 bad address", Permanent, 553, true),
         ("550 5.7.1 policy", Permanent, 550, false),
         ("552 5.2.2 mailbox full", Permanent, 552, false),
@@ -144,6 +145,20 @@ async fn a_recipient_is_tried_again_or_given_up_or_never_written_to_again() {
         let told = (verdict.verdict.outcome, verdict.verdict.status, verdict.suppress);
         assert_eq!(told, (outcome, Some(code), suppress), "{answer}");
         assert!(!verdict.verdict.is_ours);
+    }
+}
+
+#[actix_web::test]
+async fn a_server_that_does_not_relay_for_the_hub_is_no_fault_of_the_recipient() {
+    for answer in [
+        "530 5.7.0 authentication required",
+        "550 5.1.7 bad sender",
+        "550 5.1.8 bad domain of the sender",
+        "554 5.7.1 <ops@example.org>: Relay access denied",
+        "550 relaying denied",
+    ] {
+        let MailVerdict { verdict, suppress } = sent(&[("RCPT", Say(answer))], "", "").await;
+        assert_eq!((verdict.outcome, verdict.is_ours, suppress), (Retry, true, false), "{answer}");
     }
 }
 
@@ -244,6 +259,17 @@ async fn several_mails_at_once_are_all_taken_and_few_connections_are_kept() {
     burst().await;
     burst().await;
     assert_eq!(server.connections(), 10 + 6, "four of the first ten are used again");
+}
+
+#[actix_web::test]
+async fn a_link_without_tls_ends_mails_too_but_not_with_one_click() {
+    let server = SmtpServer::start(&[]).await;
+    let mut mail = mail();
+    mail.list_unsubscribe = Some("http://hub.example/unsubscribe/x".into());
+    assert_eq!(patient(&server).send(&mail).await.verdict.outcome, AttemptOutcome::Accepted);
+    let mails = server.seen.mails.lock();
+    assert!(mails[0].contains("List-Unsubscribe: <http://hub.example/unsubscribe/x>\r\n"));
+    assert!(!mails[0].contains("List-Unsubscribe-Post"), "{}", mails[0]);
 }
 
 #[actix_web::test]

@@ -17,6 +17,8 @@ use pulse_web::links::Links;
 use pulse_web::outbound::egress::Egress;
 use pulse_web::outbound::http::Http;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// One request that came.
 pub(crate) struct Request {
@@ -101,6 +103,22 @@ async fn receive(request: HttpRequest, body: Bytes, script: web::Data<Script>) -
         answer.insert_header(header);
     }
     answer.body(body)
+}
+
+/// The address of a receiver that breaks off in the middle of its one answer, which begins with `start`.
+pub(crate) async fn breaking_off(start: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    actix_web::rt::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{start}");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        // Read to its end, so that closing does not take the answer back.
+        drop(socket.read_to_end(&mut Vec::new()).await);
+    });
+    address
 }
 
 pub(crate) fn local() -> Egress {

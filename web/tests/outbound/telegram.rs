@@ -8,7 +8,8 @@ use pulse_web::outbound::telegram::Telegram;
 use serde_json::json;
 
 use crate::support::{
-    AT, Receiver, acknowledge_link, channel, device, digest, http, links, local, org_link,
+    AT, Receiver, acknowledge_link, breaking_off, channel, device, digest, http, links, local,
+    org_link,
 };
 
 const TOKEN: &str = "123456:AbC-dEf_s3cr3t";
@@ -72,6 +73,22 @@ async fn telegram_says_ok_or_why_not() {
         let verdict = Telegram::new(http(local()), links()).send(&to(&receiver), &message).await;
         assert_eq!((verdict.outcome, verdict.retry_after), (outcome, wait), "{status} {body}");
         assert!(!format!("{verdict:?}").contains("s3cr3t"), "{verdict:?}");
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_breaks_off_is_none_unless_it_began_with_ok() {
+    for (start, outcome) in [
+        ("", AttemptOutcome::Retry),
+        ("{\"ok\":", AttemptOutcome::Retry),
+        ("{\"ok\":true,\"result\":", AttemptOutcome::Accepted),
+    ] {
+        let base = format!("http://{}", breaking_off(start).await);
+        let config = json!({"bot_token": TOKEN, "chat_id": "-100123", "api_base": base});
+        let message = device("offline", Reason::Alert, "Router");
+        let telegram = Telegram::new(http(local()), links());
+        let verdict = telegram.send(&channel(ChannelKind::Telegram, config), &message).await;
+        assert_eq!((verdict.outcome, verdict.status), (outcome, Some(200)), "{start}");
     }
 }
 

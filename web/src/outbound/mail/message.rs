@@ -27,9 +27,10 @@ pub(super) fn headers(mail: &OutgoingMail) -> Vec<(&'static str, String)> {
     ];
     // A link of any other form could not stand between the brackets.
     let link = mail.list_unsubscribe.as_deref().and_then(|link| Url::parse(link).ok());
-    if let Some(link) = link.filter(|link| link.scheme() == "https") {
+    if let Some(link) = link.filter(|link| matches!(link.scheme(), "https" | "http")) {
         headers.push(("List-Unsubscribe", format!("<{link}>")));
-        if mail.one_click {
+        // RFC 8058 takes no other scheme.
+        if mail.one_click && link.scheme() == "https" {
             headers.push(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
         }
     }

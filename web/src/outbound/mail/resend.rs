@@ -5,17 +5,20 @@ use pulse_actors::ports::Verdict;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::message::{headers, message_id, subject};
 use super::transport::{MailTransport, MailVerdict, OutgoingMail};
 use crate::outbound::egress::Egress;
-use crate::outbound::http::{Answer, ClientError, Fault, Http, TIMEOUT, is_passing};
+use crate::outbound::http::{Answer, ClientError, Fault, Http, TIMEOUT};
 use crate::outbound::secrets::Secrets;
 
 /// Where the provider is.
 pub const API_BASE: &str = "https://api.resend.com";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Bytes of the body's hash in the key: enough to tell the few bodies of one delivery apart.
+const KEY_HASH_BYTES: usize = 8;
 
 /// Sends through Resend.
 #[derive(Clone, Debug)]
@@ -52,10 +55,10 @@ impl Resend {
         let mut request = HeaderMap::new();
         let bearer = HeaderValue::from_str(&format!("Bearer {}", self.key));
         request.insert(AUTHORIZATION, bearer.map_err(|_| unsendable())?);
-        let id = HeaderValue::from_str(&mail.id.to_string()).map_err(|_| unsendable())?;
-        request.insert(IDEMPOTENCY_KEY, id);
-        let secrets = Secrets::of([self.key.as_str()]);
         let body = body(mail).to_string();
+        let key = HeaderValue::from_str(&idempotency_key(mail, &body)).map_err(|_| unsendable())?;
+        request.insert(IDEMPOTENCY_KEY, key);
+        let secrets = Secrets::of([self.key.as_str()]);
         Ok(judge(&self.http.post(self.emails.clone(), request, body, &secrets).await?))
     }
 }
@@ -68,6 +71,12 @@ impl MailTransport for Resend {
         let is_ours = verdict.is_ours || verdict.status.is_none();
         Verdict { is_ours, ..verdict }.into()
     }
+}
+
+/// The provider refuses a key that comes again with another body, and a later attempt may say how late it is.
+fn idempotency_key(mail: &OutgoingMail, body: &str) -> String {
+    let hash = hex::encode(Sha256::digest(body.as_bytes()));
+    format!("{}-{}", mail.id, &hash[..2 * KEY_HASH_BYTES])
 }
 
 fn body(mail: &OutgoingMail) -> Value {
@@ -84,13 +93,11 @@ fn body(mail: &OutgoingMail) -> Value {
     })
 }
 
+/// Only a mail that is not well formed is the mail's fault; all else is between the hub and its provider.
 fn judge(answer: &Answer) -> Verdict {
     match answer.status {
         status if status.is_success() => answer.accepted(),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => answer.retry().ours(),
-        StatusCode::TOO_MANY_REQUESTS => answer.retry().ours(),
-        status if status.is_server_error() => answer.retry().ours(),
-        status if is_passing(status) => answer.retry(),
-        _ => answer.permanent(),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => answer.permanent(),
+        _ => answer.retry().ours(),
     }
 }

@@ -21,9 +21,9 @@ pub struct OutgoingMail {
     pub to: Address,
     /// What it says.
     pub content: Rendered,
-    /// The `https` link that ends such mails, where they may be ended.
+    /// The link that ends such mails, where they may be ended.
     pub list_unsubscribe: Option<String>,
-    /// Whether that link takes a POST without a question (RFC 8058).
+    /// Whether that link takes a POST without a question (RFC 8058); said only of an `https` link.
     pub one_click: bool,
 }
 

@@ -99,14 +99,14 @@ fn titles_are_for_people() {
             "Agent Attic is online again",
             Severity::Good,
         ),
-        ("scan.failed", &none, Reason::Event, "LAN", "Scan of LAN failed", Severity::Info),
+        ("scan.failed", &none, Reason::Event, "LAN", "Scan of LAN failed", Severity::Warning),
         (
             "channel.disabled",
             &none,
             Reason::Event,
             "Ops",
             "Channel Ops is disabled",
-            Severity::Info,
+            Severity::Warning,
         ),
         ("channel.test", &none, Reason::Event, "Ops", "Test message", Severity::Info),
         (
@@ -137,6 +137,11 @@ fn colours_are_those_of_the_status() {
         ("agent.offline", "dc2626"),
         ("device.online", "16a34a"),
         ("device.degraded", "d97706"),
+        ("channel.degraded", "d97706"),
+        ("delivery.dead", "d97706"),
+        ("command.failed", "d97706"),
+        ("channel.healthy", "16a34a"),
+        ("agent.disabled", "2563eb"),
         ("scan.completed", "2563eb"),
         ("channel.test", "2563eb"),
     ] {

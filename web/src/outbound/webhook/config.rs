@@ -5,7 +5,7 @@ use pulse_protocol::problem::FieldError;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::outbound::config::{Fault, MASK, json, read, url_fault};
+use crate::outbound::config::{Fault, MASK, json, origin, read, url_fault};
 use crate::outbound::egress::Egress;
 use crate::outbound::kind::Checked;
 
@@ -30,7 +30,8 @@ const RESERVED: &[&str] = &[
 /// Beginnings of the names of headers that the hub sets.
 const RESERVED_PREFIXES: &[&str] = &["content-", "webhook-"];
 
-/// Checks a configuration; see [`crate::outbound::kind::Kind::check`].
+/// Checks a configuration; see [`crate::outbound::kind::Kind::check`]. The value of a header is not kept when the
+/// address moves to another origin: else it could be read by sending it elsewhere.
 pub(super) fn checked(
     given: &Value,
     stored: Option<&Value>,
@@ -39,8 +40,10 @@ pub(super) fn checked(
     let mut config: WebhookConfig = read(given)?;
     let stored: Option<WebhookConfig> =
         stored.and_then(|stored| serde_json::from_value(stored.clone()).ok());
+    let to = origin(Some(config.url.as_str()));
+    let stored = stored.filter(|stored| origin(Some(stored.url.as_str())) == to);
     for (name, value) in &mut config.headers {
-        let kept = stored.as_ref().and_then(|stored| stored.headers.get(name));
+        let kept = stored.as_ref().and_then(|stored| kept_value(stored, name));
         if let (MASK, Some(kept)) = (value.as_str(), kept) {
             value.clone_from(kept);
         }
@@ -52,6 +55,12 @@ pub(super) fn checked(
     let whole = json(&config)?;
     config.headers.values_mut().for_each(|value| MASK.clone_into(value));
     Ok(Checked { shown: json(&config)?, whole })
+}
+
+/// The stored value of a header, whose name has no case.
+fn kept_value<'a>(stored: &'a WebhookConfig, name: &str) -> Option<&'a String> {
+    let mut headers = stored.headers.iter();
+    headers.find(|(stored, _)| stored.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 fn faults(config: &WebhookConfig, egress: &Egress) -> Vec<FieldError> {
@@ -80,6 +89,9 @@ fn header_fault(name: &str, value: &str) -> Option<Fault> {
         || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
     {
         return Some(("forbidden", "is set by the hub or belongs to the connection"));
+    }
+    if value == MASK {
+        return Some(("required", "give it again: the address moved, or no value is stored"));
     }
     if value.chars().count() > HEADER_CHARS_MAX {
         return Some(("too_long", "at most 1024 characters"));
@@ -117,14 +129,39 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_sent_as_it_is_shown_is_kept() {
+    fn a_value_that_is_sent_as_it_is_shown_is_kept_at_the_same_origin() {
         let stored = json!({"url": "https://example.com/a", "headers": {"X-Api": "1", "X-B": "2"}});
-        let given = json!({"url": "https://example.com/b", "headers": {"X-Api": MASK, "X-B": "3"}});
+        let given =
+            json!({"url": "https://example.com:443/b", "headers": {"x-api": MASK, "X-B": "3"}});
         let checked = checked(&given, Some(&stored), &Egress::default()).unwrap();
         assert_eq!(
             checked.whole,
-            json!({"url": "https://example.com/b", "headers": {"X-Api": "1", "X-B": "3"}}),
+            json!({"url": "https://example.com:443/b", "headers": {"x-api": "1", "X-B": "3"}}),
         );
+    }
+
+    #[test]
+    fn a_value_is_not_kept_when_the_address_moves_and_the_mask_is_no_value() {
+        let required = [("config.headers.X-Api".to_owned(), "required".to_owned())];
+        let stored = json!({"url": "https://example.com/a", "headers": {"X-Api": "s3cr3t"}});
+        for url in [
+            "https://evil.example/a",
+            "https://sub.example.com/a",
+            "http://example.com/a",
+            "https://example.com:8443/a",
+        ] {
+            let given = json!({"url": url, "headers": {"X-Api": MASK}});
+            let faults = checked(&given, Some(&stored), &Egress::default()).err().unwrap();
+            let faults: Vec<_> =
+                faults.into_iter().map(|fault| (fault.field, fault.code)).collect();
+            assert_eq!(faults, required, "{url}");
+            let given = json!({"url": url, "headers": {"X-Api": "new"}});
+            assert!(checked(&given, Some(&stored), &Egress::default()).is_ok(), "{url}");
+        }
+        let given = json!({"url": "https://example.com/a", "headers": {"X-Api": MASK}});
+        assert_eq!(faults(given.clone()), required);
+        let none = json!({"url": "https://example.com/a", "headers": {"X-Other": "1"}});
+        assert!(checked(&given, Some(&none), &Egress::default()).is_err());
     }
 
     #[test]

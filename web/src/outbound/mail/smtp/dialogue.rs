@@ -103,6 +103,9 @@ impl Refusal {
             }
             None | Some(CLOSING) => Verdict::retry(code, error).ours(),
             Some(_) if stage < Stage::Recipient => Verdict::retry(code, error).ours(),
+            Some(code) if stage == Stage::Recipient && is_of_relay(code, &said) => {
+                Verdict::retry(Some(code), error).ours()
+            }
             Some(500..) => Verdict::permanent(code, error),
             Some(_) => Verdict::retry(code, error),
         };
@@ -112,25 +115,35 @@ impl Refusal {
     }
 }
 
-/// Whether there is no such recipient. The enhanced code (RFC 3463) knows it better than the reply code.
+/// An enhanced status code (RFC 3463): class, subject and detail.
+type Enhanced = (u16, u16, u16);
+
+/// Whether there is no such recipient, nor will be. Only an enhanced code says so: reply codes such as 550 stand for
+/// policies as well.
 fn is_unknown(code: u16, said: &str) -> bool {
-    if code < 500 {
-        return false;
-    }
-    match said.split_whitespace().find_map(enhanced) {
-        Some((5, subject)) => subject == 1,
-        Some(_) => false,
-        None => matches!(code, 550 | 551 | 553),
-    }
+    code >= 500 && matches!(first_enhanced(said), Some((5, 1, 1 | 2 | 3 | 6 | 10)))
 }
 
-/// Class and subject of a code such as `5.1.1`.
-fn enhanced(word: &str) -> Option<(u16, u16)> {
-    let mut parts = word.split('.');
+/// Whether a refusal of the recipient is meant for the hub: its own mail server does not relay for it, wants it to
+/// sign in, or does not like the sender.
+fn is_of_relay(code: u16, said: &str) -> bool {
+    if is_unknown(code, said) {
+        return false;
+    }
+    let is_for_us = matches!(first_enhanced(said), Some((5, 1, 7 | 8) | (5, 7, 0)));
+    code == 530 || is_for_us || said.to_ascii_lowercase().contains("relay")
+}
+
+fn first_enhanced(said: &str) -> Option<Enhanced> {
+    said.split_whitespace().find_map(enhanced)
+}
+
+/// A code such as `5.1.1`. Some servers put it between brackets or behind a `#`.
+fn enhanced(word: &str) -> Option<Enhanced> {
+    let mut parts = word.trim_matches(|c: char| c.is_ascii_punctuation()).split('.');
     let (class, subject, detail) = (parts.next()?, parts.next()?, parts.next()?);
-    detail.parse::<u16>().ok()?;
     let is_code = parts.next().is_none() && matches!(class, "2" | "4" | "5");
-    is_code.then_some((class.parse().ok()?, subject.parse().ok()?))
+    is_code.then_some((class.parse().ok()?, subject.parse().ok()?, detail.parse().ok()?))
 }
 
 /// Opens a connection that is ready for a mail.
@@ -199,20 +212,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recipient_is_unknown_by_its_enhanced_code_or_else_by_its_reply_code() {
+    fn a_recipient_is_unknown_by_an_enhanced_code_alone() {
         for (code, said, unknown) in [
             (550, "550 5.1.1 no such user", true),
-            (550, "550 no such user", true),
-            (553, "553 mailbox name not allowed", true),
+            (550, "550 (#5.1.1) no such user", true),
+            (550, "550 #5.1.1; no such user", true),
+            (550, "550 [5.1.2]: no such host", true),
+            (553, "553 5.1.3 bad address", true),
+            (550, "550 5.1.6 moved", true),
+            (550, "550 5.1.0 address rejected", false),
+            (550, "550 5.1.7 bad sender", false),
+            (550, "550 5.1.8 bad domain of the sender", false),
+            (550, "550 no such user", false),
+            (553, "553 mailbox name not allowed", false),
             (550, "550 5.7.1 blocked by policy", false),
             (552, "552 5.2.2 mailbox full", false),
             (552, "552 mailbox full", false),
             (554, "554 5.1.10 null MX", true),
             (554, "554 no", false),
             (450, "450 4.1.1 greylisted", false),
-            (550, "550 see 10.0.0.1", true),
+            (550, "550 5.7.1 blocked, 5.1.1 of late", false),
+            (550, "550 see 10.0.0.1", false),
         ] {
             assert_eq!(is_unknown(code, said), unknown, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_relay_says_nothing_of_the_recipient() {
+        for (code, said, of_relay) in [
+            (530, "530 authentication required", true),
+            (550, "550 5.1.7 bad sender", true),
+            (553, "553 (#5.1.8) bad domain of the sender", true),
+            (550, "550 5.7.0 sign in first", true),
+            (554, "554 5.7.1 Relay access denied", true),
+            (550, "550 relaying denied", true),
+            (550, "550 5.7.1 blocked by policy", false),
+            (550, "550 5.1.1 User unknown in relay recipient table", false),
+            (552, "552 5.2.2 mailbox full", false),
+        ] {
+            assert_eq!(is_of_relay(code, said), of_relay, "{said}");
         }
     }
 }
