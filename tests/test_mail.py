@@ -321,5 +321,5 @@ def test_n39_the_owners_are_told_of_a_channel_that_was_disabled(account: Account
         account.event("channel.disabled", channel_id=channel["id"])
         until("the owner is told", lambda: len(server.to(account.email)) == 2)
         mail = server.to(account.email)[-1]
-        assert "Hook" in mail.subject + mail.text and "disabled" in (mail.subject + mail.text).lower()
+        assert "Hook" in mail.subject + mail.text and "switched off" in (mail.subject + mail.text).lower()
         assert receiver.url not in mail.text + mail.html
