@@ -97,7 +97,7 @@ def test_devices_are_unknown_while_their_agent_is_offline_and_return_by_report(h
     check_id = device["checks"][0]["id"]
     agent.acked(agent.report("online", check_id=check_id))
     with Receiver() as receiver:
-        account.add_alert(receiver.url, "agent.offline", "device.unknown", "device.offline", "device.online")
+        account.add_alert(receiver.url, "agent.offline", "device.unknown", "device.offline", "device.online", grouping="agent")
         agent.cut()
         unknown = account.event("device.unknown", device_id=device["id"])
         assert unknown["data"]["cause"] == "agent_offline"
