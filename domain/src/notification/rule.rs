@@ -87,11 +87,15 @@ fn ends_alerts(rule: &RuleRecord, recovery: &str) -> bool {
     }
 }
 
-/// Whether the rule wants to be told of a recovery of this name, once it was told what was wrong.
+/// Whether the rule wants to be told of a recovery of this name, once it was told what was wrong. One that asks for
+/// devices alone, and is told of their agent in their place, is told of its return in the place of theirs.
 #[must_use]
 pub fn tells_recovery_of(rule: &RuleRecord, recovery: &str) -> bool {
-    names(rule, recovery)
-        || (recovery == "agent.online" && groups_absence(rule) && names(rule, "device.online"))
+    let stands_for_devices = recovery == "agent.online"
+        && groups_absence(rule)
+        && !names(rule, "agent.offline")
+        && names(rule, "device.online");
+    names(rule, recovery) || stands_for_devices
 }
 
 /// Whether an open alert about `event`, of `subject`, is still one the rule is about. An alert about an agent is also
