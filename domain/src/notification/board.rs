@@ -379,8 +379,10 @@ impl Board {
     }
 
     /// Says it now, or puts it into the rule's digest.
-    // One message needs all of it.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a part of one message, and none belongs to another"
+    )]
     fn say(
         &mut self,
         scene: &Scene<'_>,

@@ -212,8 +212,7 @@ impl Content {
     }
 }
 
-// The signature is serde's.
-#[allow(clippy::trivially_copy_pass_by_ref)]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

@@ -17,7 +17,8 @@ use pulse_domain::notification::mail::{self, MailMessage, MailRecord};
 use super::template::{Letter, Rendered};
 use super::transport::{MailTransport, OutgoingMail};
 use crate::links::Links;
-use draft::{Draft, line};
+use crate::outbound::text::line;
+use draft::Draft;
 
 /// Why a mail cannot be written. Trying again does not help.
 #[derive(Debug, thiserror::Error)]

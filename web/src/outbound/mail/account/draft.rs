@@ -7,6 +7,7 @@ use pulse_protocol::ids::OrgId;
 
 use crate::links::Links;
 use crate::outbound::mail::template::{BRAND, Frame, Letter};
+use crate::outbound::text::line;
 
 /// Longest subject, in characters: what mail programs show, and no header of many lines.
 const SUBJECT_CHARS_MAX: usize = 150;
@@ -88,15 +89,6 @@ impl Draft {
         };
         (letter, frame)
     }
-}
-
-/// One printable line: control characters, and those that turn the direction of what follows, are spaces.
-pub(super) fn line(text: &str) -> String {
-    let is_unprintable = |c: char| {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        c.is_control() || turns
-    };
-    text.replace(is_unprintable, " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Where its links lead.
